@@ -1,0 +1,1 @@
+"""Tomograms and picks, the two nouns, and the files they live in."""
