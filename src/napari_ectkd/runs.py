@@ -1,0 +1,196 @@
+"""Work in a folder: its event log, its cancel request, and for a run its checkpoints.
+
+A job is anything long that a process of its own does. Its folder holds `events.jsonl`
+(one event a line, see `events`), `process.json` (who does it) and, once somebody asks to
+stop, `cancel`. Whoever can see the folder can follow and cancel the job, also after the
+program that started it is gone.
+
+A run is a job that makes a model. Its folder holds `config.json`, `best.safetensors`,
+`last.safetensors` and, while unfinished, `resume.safetensors` too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari_ectkd.errors import ConfigError, FileMissingError, FormatError
+from napari_ectkd.events import (
+    Cancel,
+    Cancelled,
+    Event,
+    Failed,
+    Finished,
+    parse_event,
+)
+from napari_ectkd.io.atomic import atomic_path, make_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+State = Literal["new", "running", "finished", "failed", "cancelled", "interrupted"]
+
+
+class JobFolder:
+    """The folder of one job; holds no state but its path."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    @property
+    def events_path(self) -> Path:
+        """The event log."""
+        return self.path / "events.jsonl"
+
+    @property
+    def cancel_path(self) -> Path:
+        """The file whose existence asks the job to stop."""
+        return self.path / "cancel"
+
+    def request_cancel(self) -> None:
+        """Ask the job to stop; it does within two batches."""
+        self.cancel_path.touch()
+
+    def cancel(self) -> Cancel:
+        """Return what the job's work looks at once per batch."""
+        return Cancel(self.cancel_path)
+
+    def begin(self) -> None:
+        """Say that this process does the job; forget an earlier cancel request.
+
+        Raises
+        ------
+        ConfigError
+            If another living process does it.
+        WriteError
+            If the folder cannot be written.
+        """
+        import psutil
+
+        make_folder(self.path)
+        if self.is_running() and self._process()["pid"] != os.getpid():
+            raise ConfigError(f"{self.path}: another process is at work in this folder")
+        self.cancel_path.unlink(missing_ok=True)
+        process = psutil.Process()
+        with atomic_path(self.path / "process.json") as temporary:
+            temporary.write_text(
+                json.dumps({"pid": process.pid, "created": process.create_time()})
+            )
+
+    def log(self, event: Event) -> None:
+        """Append an event to the log."""
+        with self.events_path.open("a", encoding="utf-8") as file:
+            file.write(event.line() + "\n")
+
+    def events(self) -> Iterator[Event]:
+        """Yield the events logged so far; a half-written last line is left out."""
+        if not self.events_path.exists():
+            return
+        with self.events_path.open(encoding="utf-8") as file:
+            for line in file:
+                if line.endswith("\n"):
+                    try:
+                        yield parse_event(line)
+                    except ValueError:
+                        continue  # a process was killed while it wrote this line
+
+    def is_running(self) -> bool:
+        """Return whether the process that began the job lives."""
+        import psutil
+
+        facts = self._process()
+        try:
+            process = psutil.Process(facts["pid"])
+            return (
+                abs(process.create_time() - facts["created"]) < 1
+                and process.status() != psutil.STATUS_ZOMBIE
+            )
+        except (psutil.Error, KeyError):
+            return False
+
+    def state(self) -> State:
+        """Return what became of the job; `interrupted` if it was killed."""
+        if not self.events_path.exists():
+            return "running" if self.is_running() else "new"
+        last: Event | None = None
+        for event in self.events():
+            last = event
+        if self.is_running():
+            return "running"
+        if isinstance(last, Finished):
+            return "finished"
+        if isinstance(last, Failed):
+            return "failed"
+        return "cancelled" if isinstance(last, Cancelled) else "interrupted"
+
+    def _process(self) -> dict[str, Any]:
+        try:
+            facts: dict[str, Any] = json.loads((self.path / "process.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return facts
+
+
+class Run(JobFolder):
+    """The folder of a run: a job that makes a model."""
+
+    @property
+    def best_path(self) -> Path:
+        """The checkpoint with the lowest validation loss: the model to use."""
+        return self.path / "best.safetensors"
+
+    @property
+    def last_path(self) -> Path:
+        """The checkpoint of the last epoch."""
+        return self.path / "last.safetensors"
+
+    @property
+    def resume_path(self) -> Path:
+        """What is needed to go on where the run stopped."""
+        return self.path / "resume.safetensors"
+
+    @property
+    def config_path(self) -> Path:
+        """The settings that the run was started with."""
+        return self.path / "config.json"
+
+    def create(self, config: dict[str, Any]) -> None:
+        """Make the folder and write the settings (JSON values) into it.
+
+        Raises
+        ------
+        ConfigError
+            If there is a run in it already.
+        WriteError
+            If it cannot be written.
+        """
+        if self.path.is_file() or self.config_path.exists() or self.best_path.exists():
+            raise ConfigError(
+                f"{self.path} holds a run already; name a new folder, or go on with "
+                "that run (--resume)"
+            )
+        make_folder(self.path)
+        with atomic_path(self.config_path) as temporary:
+            temporary.write_text(json.dumps(config, indent=1) + "\n")
+
+    def config(self) -> dict[str, Any]:
+        """Return the settings that the run was started with.
+
+        Raises
+        ------
+        FileMissingError
+            If the folder is no run.
+        FormatError
+            If the file is broken.
+        """
+        try:
+            config: dict[str, Any] = json.loads(self.config_path.read_text())
+        except OSError as error:
+            raise FileMissingError(
+                f"{self.path}: no run (no config.json in it)"
+            ) from error
+        except ValueError as error:
+            raise FormatError(f"{self.config_path}: broken JSON ({error})") from error
+        return config

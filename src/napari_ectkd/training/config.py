@@ -1,0 +1,47 @@
+"""How a model learns."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from napari_ectkd.devices import Precision  # noqa: TC001  pydantic reads it
+
+
+class TrainConfig(BaseModel, frozen=True, extra="forbid"):
+    """How a model learns from labeled subtomograms."""
+
+    model: str | None = Field(
+        None, description="network, see `ectkd models`; default: the best for the data"
+    )
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        description="passes over the training picks; default: enough for about 1,500 "
+        "batches",
+    )
+    batch_size: int = Field(50, ge=2, description="subtomograms in one step")
+    learning_rate: float = Field(
+        3e-3, gt=0, le=1, description="highest rate of the one-cycle schedule (AdamW)"
+    )
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled decay")
+    label_smoothing: float = Field(
+        0.05, ge=0, lt=1, description="share of each hard label spread over all classes"
+    )
+    rotations: bool = Field(
+        True, description="augment by the 180° rotations that keep the missing wedge"
+    )
+    shift: int = Field(2, ge=0, description="augment by shifts up to so many voxels")
+    validation_fraction: float = Field(
+        0.2, ge=0, le=0.5, description="share of the picks kept for validation"
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="stop after so many epochs without a lower validation loss; "
+        "default: a third of the epochs, at least 20",
+    )
+    seed: int = Field(0, ge=0, description="of weights, split, order and augmentation")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    precision: Precision = Field(
+        "auto", description="auto takes bfloat16 where the hardware multiplies it"
+    )
