@@ -1,0 +1,53 @@
+"""Blocks that several networks share; volumes are `(b, channels, z, y, x)`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def conv_norm(
+    n_in: int, n_out: int, *, stride: int = 1, padding: int = 1
+) -> nn.Sequential:
+    """Return a 3×3×3 convolution without bias, followed by batch normalization."""
+    return nn.Sequential(
+        nn.Conv3d(n_in, n_out, 3, stride=stride, padding=padding, bias=False),
+        nn.BatchNorm3d(n_out),
+    )
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3×3 convolutions with the input added before the last ReLU.
+
+    References
+    ----------
+    He, Zhang, Ren, Sun (2016), arXiv:1512.03385.
+    """
+
+    def __init__(self, n_channels: int) -> None:
+        super().__init__()
+        self.first = conv_norm(n_channels, n_channels)
+        self.second = conv_norm(n_channels, n_channels)
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        """Return volumes of the same shape."""
+        inner = functional.relu(self.first(volumes))
+        return functional.relu(volumes + self.second(inner))
+
+
+class PlainBlock(nn.Sequential):
+    """Two padded 3×3×3 convolutions with ReLU, then max-pooling, as in the paper."""
+
+    def __init__(self, n_in: int, n_out: int, pool: int) -> None:
+        super().__init__(
+            nn.Conv3d(n_in, n_out, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv3d(n_out, n_out, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool3d(pool),
+        )

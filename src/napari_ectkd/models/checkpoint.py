@@ -1,0 +1,156 @@
+"""The checkpoint file: safetensors weights, and in its header all that they mean.
+
+Enough to rebuild the model with no other file; loading it can run no code.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from napari_ectkd.errors import FileMissingError, FormatError
+from napari_ectkd.io.atomic import atomic_path
+from napari_ectkd.models.registry import build_model
+from napari_ectkd.runs import Run
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_KEY = "ectkd"
+
+
+class Normalization(BaseModel, frozen=True, extra="forbid"):
+    """How voxels were scaled before the model saw them.
+
+    `data`: by the statistics of the tomogram, or of the whole set of subtomograms, so
+    that the same holds for every position. `subtomogram`: each by its own.
+    """
+
+    mode: Literal["data", "subtomogram"]
+
+
+class CheckpointInfo(BaseModel, frozen=True, extra="forbid"):
+    """What the weights of a checkpoint mean."""
+
+    version: int = 1
+    model: str = Field(description="the network's name in the registry")
+    classes: list[str] = Field(min_length=2, description="in the order of the logits")
+    colors: dict[str, str] = Field(default_factory=dict, description="by class, #rrggbb")
+    box: int = Field(gt=0, description="voxels along each axis")
+    voxel_size: float = Field(gt=0, description="Å")
+    is_inverted: bool | None = Field(
+        None, description="whether protein was dark in the files; the model saw it bright"
+    )
+    tilt_range: tuple[float, float] | None = Field(None, description="degrees")
+    normalization: Normalization
+    trained_by: str = Field(description="train or distill")
+    epoch: int = Field(0, ge=0, description="the epoch of these weights")
+    metrics: dict[str, float] = Field(default_factory=dict)
+    software: str = Field("", description="version of napari-ectkd that wrote it")
+
+
+def save_checkpoint(path: Path, model: nn.Module, info: CheckpointInfo) -> None:
+    """Write weights and their meaning, whole or not at all.
+
+    Raises
+    ------
+    WriteError
+        If the file cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    weights = {
+        name: tensor.detach().to("cpu").contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    with atomic_path(path) as temporary:
+        save_file(weights, temporary, metadata={_KEY: info.model_dump_json()})
+
+
+def load_checkpoint(path: Path) -> tuple[nn.Module, CheckpointInfo]:
+    """Return the model of a checkpoint file or run folder, in eval mode, on the CPU.
+
+    Raises
+    ------
+    FileMissingError
+        If there is no such file, or no checkpoint in the folder.
+    FormatError
+        If it is no checkpoint of ours, or its weights are not those of its network.
+    """
+    file = checkpoint_path(path)
+    info = read_info(file)
+    model = build_model(info.model, len(info.classes), info.box)
+    try:
+        model.load_state_dict(_read_tensors(file))
+    except RuntimeError as error:
+        raise FormatError(
+            f"{file}: its weights are not those of a {info.model} for {info.box}³ voxels "
+            f"and {len(info.classes)} classes; train it again"
+        ) from error
+    return model.eval(), info
+
+
+def read_info(path: Path) -> CheckpointInfo:
+    """Return what a checkpoint file or run folder says of itself; reads no weights.
+
+    Raises
+    ------
+    FileMissingError, FormatError
+        As `load_checkpoint`.
+    """
+    file = checkpoint_path(path)
+    metadata = _read_metadata(file)
+    if _KEY not in metadata:
+        raise FormatError(
+            f"{file}: a safetensors file, but not written by ectkd; name a run folder"
+        )
+    try:
+        facts: dict[str, Any] = json.loads(metadata[_KEY])
+        return CheckpointInfo.model_validate(facts)
+    except (ValueError, ValidationError) as error:
+        raise FormatError(
+            f"{file}: a checkpoint that this version cannot read ({error})"
+        ) from error
+
+
+def checkpoint_path(path: Path) -> Path:
+    """Return the checkpoint file: the path itself, or the best one of a run folder.
+
+    Raises
+    ------
+    FileMissingError
+        If there is none.
+    """
+    file = Run(path).best_path if path.is_dir() else path
+    if not file.is_file():
+        what = "no checkpoint in this folder" if path.is_dir() else "no such file"
+        raise FileMissingError(
+            f"{path}: {what}; name the folder of a run that has finished an epoch"
+        )
+    return file
+
+
+def _read_metadata(file: Path) -> dict[str, str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            return dict(opened.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise FormatError(
+            f"{file}: not a checkpoint of ectkd (safetensors: {error})"
+        ) from error
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, Tensor] = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise FormatError(f"{file}: broken checkpoint ({error})") from error
+    return tensors

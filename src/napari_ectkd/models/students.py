@@ -1,0 +1,95 @@
+"""Students: the paper's three, and our compact one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from napari_ectkd.models.blocks import PlainBlock, conv_norm
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def _paper_student(
+    n_classes: int, box_px: int, widths: tuple[int, int, int]
+) -> nn.Sequential:
+    """Return a student of Guo et al. 2018: three blocks that pool by 3."""
+    first, second, third = widths
+    edge = box_px // 27
+    return nn.Sequential(
+        PlainBlock(1, first, 3),
+        PlainBlock(first, second, 3),
+        PlainBlock(second, third, 3),
+        nn.Flatten(),
+        nn.Linear(third * edge**3, 1024),
+        nn.ReLU(),
+        nn.Linear(1024, n_classes),
+    )
+
+
+def student1(n_classes: int, box_px: int) -> nn.Sequential:
+    """Return the paper's student 1, arXiv:1801.10597."""
+    return _paper_student(n_classes, box_px, (32, 64, 128))
+
+
+def student2(n_classes: int, box_px: int) -> nn.Sequential:
+    """Return the paper's student 2, arXiv:1801.10597."""
+    return _paper_student(n_classes, box_px, (32, 64, 64))
+
+
+def student3(n_classes: int, box_px: int) -> nn.Sequential:
+    """Return the paper's student 3, arXiv:1801.10597."""
+    return _paper_student(n_classes, box_px, (16, 32, 32))
+
+
+class CompactStudent(nn.Module):
+    """A network without padding, two strides of 2, and an average over what is left.
+
+    Without padding each output depends on its own window alone, so that the same
+    weights, run over a whole tomogram, give every fourth voxel exactly the scores of the
+    subtomogram cropped there. The first layers, where the voxels are many, are narrow:
+    that is where the paper's students spend their arithmetic.
+
+    Parameters
+    ----------
+    n_classes
+        Number of classes.
+    box_px
+        Voxels along each axis; decides how far the last average reaches.
+    widths
+        Channels of the four convolutions.
+    """
+
+    def __init__(
+        self,
+        n_classes: int,
+        box_px: int,
+        widths: tuple[int, int, int, int] = (8, 16, 32, 32),
+    ) -> None:
+        super().__init__()
+        a, b, c, d = widths
+        self.features = nn.Sequential(
+            conv_norm(1, a, stride=2, padding=0),
+            nn.ReLU(),
+            conv_norm(a, b, stride=2, padding=0),
+            nn.ReLU(),
+            conv_norm(b, c, padding=0),
+            nn.ReLU(),
+            conv_norm(c, d, padding=0),
+            nn.ReLU(),
+        )
+        edge = ((box_px - 3) // 2 + 1 - 3) // 2 + 1 - 4
+        self.average = nn.AvgPool3d(edge, stride=1)
+        self.head = nn.Conv3d(d, n_classes, 1)
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        """Return logits `(b, n_classes)` of `(b, 1, n, n, n)`."""
+        logits: Tensor = self.head(self.average(self.features(volumes)))
+        return logits.flatten(1)
+
+
+def compact(n_classes: int, box_px: int) -> CompactStudent:
+    """Return the compact student."""
+    return CompactStudent(n_classes, box_px)
