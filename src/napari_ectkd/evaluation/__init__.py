@@ -1,0 +1,1 @@
+"""Classed picks against a truth: matching by distance, and the numbers that follow."""
