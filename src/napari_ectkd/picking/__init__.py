@@ -1,0 +1,1 @@
+"""Where particles may be: from a tomogram to picks without a class."""
