@@ -1,0 +1,107 @@
+"""How subtomograms and tomograms are simulated."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  pydantic reads it
+from typing import Literal
+
+from pydantic import BaseModel, Field, field_validator
+
+
+class _Simulation(BaseModel, frozen=True, extra="forbid"):
+    """What both simulations share."""
+
+    density: list[Path] = Field(
+        default=[],
+        description="density map (MRC) or atoms (PDB, mmCIF), or a folder of them, one "
+        "class a file; may be repeated; default: seven phantoms",
+    )
+    per_class: int = Field(ge=1, le=1_000_000, description="particles of each class")
+    box: int = Field(
+        32, ge=8, le=256, description="edge in voxels of the box that SNR is stated for"
+    )
+    voxel_size: float = Field(10, ge=0.5, le=100, description="Å")
+    snr: float = Field(
+        0.1,
+        gt=0,
+        le=1e9,
+        description="signal to noise, ratio of variances in the box after the missing "
+        "wedge, of the class of median signal (a large one for hardly any noise)",
+    )
+    tilt_range: tuple[float, float] = Field(
+        (-60, 60), description="degrees, lowest and highest tilt about the y axis"
+    )
+    resolution: float | None = Field(
+        None,
+        ge=1,
+        le=200,
+        description="Å, that atoms are blurred to; default: two voxels",
+    )
+    assembly: bool = Field(
+        True,
+        description="build the biological assembly that a file of atoms names; "
+        "otherwise its atoms as they stand",
+    )
+    seed: int = Field(0, ge=0, description="of orientations, positions and noise")
+
+    @field_validator("tilt_range")
+    @classmethod
+    def _check_tilt_range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not -90 <= value[0] < value[1] <= 90:
+            raise ValueError("lowest and highest tilt, in order, within -90 to 90")
+        return value
+
+
+class SubtomogramSimulation(_Simulation, frozen=True, extra="forbid"):
+    """A data set of single subtomograms, each with its class."""
+
+    out: Path = Field(description="folder of the data set; new or empty")
+    none: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="subtomograms of the class none: empty, particles off the center, "
+        "fragments at the rim",
+    )
+    noise: Literal["common", "per-particle"] = Field(
+        "common",
+        description="one noise level for all, as in nature, or scaled to the SNR for "
+        "each subtomogram, which then needs normalizing by itself",
+    )
+    off_center: float = Field(
+        2, ge=0, le=64, description="voxels that a particle is off the center at most"
+    )
+    neighbors: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="share of the particles with part of another one beside them",
+    )
+
+
+class TomogramSimulation(_Simulation, frozen=True, extra="forbid"):
+    """A tomogram of many particles, and the list of what is where."""
+
+    out: Path = Field(description="tomogram to write, .mrc")
+    truth: Path = Field(description="STAR file to write: positions, classes, angles")
+    shape: tuple[int, int, int] = Field(
+        (128, 256, 256), description="voxels along z, y, x"
+    )
+    gap: float = Field(
+        0, ge=0, le=10_000, description="Å, least gap between enclosing spheres"
+    )
+    invert: bool = Field(False, description="write protein dark")
+
+    @field_validator("shape")
+    @classmethod
+    def _check_shape(cls, value: tuple[int, int, int]) -> tuple[int, int, int]:
+        if not all(16 <= n <= 4096 for n in value):
+            raise ValueError("16 to 4096 voxels along z, y and x")
+        return value
+
+    @field_validator("out")
+    @classmethod
+    def _check_out(cls, value: Path) -> Path:
+        if value.suffix.lower() not in {".mrc", ".rec", ".map"}:
+            raise ValueError("a tomogram is written as .mrc (or .rec, .map)")
+        return value

@@ -1,0 +1,113 @@
+"""Orientations, and densities turned into them.
+
+A rotation takes coordinates of the density (the reference) to those of the particle, as
+a matrix (3, 3) on columns (x, y, z). RELION's angles describe the same rotation A, with
+the third row (sin tilt cos rot, sin tilt sin rot, cos tilt) (`Euler_angles2matrix`): with
+intrinsic z-y'-z'' angles, A = (Rz(rot) Ry(tilt) Rz(psi))⁻¹.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_ectkd.simulation.density import Density
+
+_OVERSAMPLING = 2
+"""Linear interpolation blurs, more at some angles than others; less on a fine grid."""
+
+
+def random_rotations(n: int, random: np.random.Generator) -> NDArray[np.float64]:
+    """Return `(n, 3, 3)` rotations, each orientation as likely as any other."""
+    matrices: NDArray[np.float64] = np.zeros((0, 3, 3))
+    if n:
+        matrices = Rotation.random(n, random_state=random).as_matrix()
+    return matrices
+
+
+def random_directions(n: int, random: np.random.Generator) -> NDArray[np.float64]:
+    """Return `(n, 3)` unit vectors, uniform on the sphere."""
+    vectors = random.standard_normal((n, 3))
+    lengths: NDArray[np.float64] = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / lengths
+
+
+def relion_angles(rotations: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `(n, 3)` RELION's rot, tilt, psi in degrees of `(n, 3, 3)` rotations."""
+    if not len(rotations):
+        return np.zeros((0, 3))
+    inverse = Rotation.from_matrix(rotations).inv()
+    angles: NDArray[np.float64] = inverse.as_euler("ZYZ", degrees=True)
+    return angles
+
+
+class Sampler:
+    """A density, ready to be turned and moved many times.
+
+    Parameters
+    ----------
+    density
+        What to turn; zero outside its own cube.
+    """
+
+    def __init__(self, density: Density) -> None:
+        n = density.voxels.shape[0]
+        fine = np.arange(n * _OVERSAMPLING) / _OVERSAMPLING
+        # The spline goes through the voxels, so that a turn by 90° stays exact.
+        voxels = ndimage.map_coordinates(
+            density.voxels,
+            np.meshgrid(fine, fine, fine, indexing="ij"),
+            order=3,
+            output=np.float32,
+        )
+        self._source = torch.from_numpy(voxels)[None, None]
+        self._center = (n // 2) * _OVERSAMPLING
+
+    def sample(
+        self,
+        rotations: NDArray[np.float64],
+        shifts_px: NDArray[np.float64],
+        box_px: int,
+    ) -> torch.Tensor:
+        """Return the density in boxes, turned about its center and then moved.
+
+        Parameters
+        ----------
+        rotations
+            `(b, 3, 3)` on (x, y, z), density to particle.
+        shifts_px
+            `(b, 3)` zyx: where the particle's center is, from the center of the box
+            (index box_px // 2).
+        box_px
+            Edge of the boxes.
+
+        Returns
+        -------
+        voxels
+            `(b, box, box, box)` float32, zyx.
+        """
+        offsets = torch.arange(box_px, dtype=torch.float32) - box_px // 2
+        z, y, x = torch.meshgrid(offsets, offsets, offsets, indexing="ij")
+        grid = torch.stack([x, y, z], dim=-1).reshape(1, -1, 3)
+        moved = grid - torch.from_numpy(shifts_px[:, ::-1].astype(np.float32))[:, None]
+        # Row vectors times A are columns times its inverse: particle to density.
+        turned = moved @ torch.from_numpy(rotations.astype(np.float32))
+        size = self._source.shape[-1]
+        indices = turned * _OVERSAMPLING + self._center
+        normalized = (2 / (size - 1)) * indices - 1
+        b = len(rotations)
+        sampled = torch.nn.functional.grid_sample(
+            self._source.expand(b, -1, -1, -1, -1),
+            normalized.reshape(b, box_px, box_px, box_px, 3),
+            mode="bilinear",
+            padding_mode="zeros",
+            align_corners=True,
+        )
+        return sampled[:, 0]

@@ -1,0 +1,140 @@
+"""What is in each subtomogram: which particles, how turned, how far from the center."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_ectkd.io.picks import NONE
+from napari_ectkd.simulation.poses import random_directions, random_rotations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_ectkd.simulation.config import SubtomogramSimulation
+    from napari_ectkd.simulation.density import Density
+    from napari_ectkd.simulation.poses import Sampler
+
+_OFF_CENTER_SHARE = 0.35
+"""A particle this share of the box away is no longer the one in the middle."""
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """The particles of many subtomograms, as one table.
+
+    Attributes
+    ----------
+    labels
+        `(n,)` class of each subtomogram.
+    scene
+        `(m,)` the subtomogram that each particle lies in.
+    density
+        `(m,)` index of its density.
+    rotation
+        `(m, 3, 3)` density to particle, on (x, y, z).
+    shift_px
+        `(m, 3)` zyx voxels from the center of the box.
+    main
+        `(n,)` the row of the particle that a subtomogram is labeled for; -1 for none.
+    """
+
+    labels: list[str]
+    scene: NDArray[np.int64]
+    density: NDArray[np.int64]
+    rotation: NDArray[np.float64]
+    shift_px: NDArray[np.float64]
+    main: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def render(
+        self, start: int, stop: int, samplers: Sequence[Sampler], box_px: int
+    ) -> torch.Tensor:
+        """Return the density of some subtomograms, `(stop - start, box, box, box)`."""
+        volumes = torch.zeros(stop - start, box_px, box_px, box_px)
+        is_here = (self.scene >= start) & (self.scene < stop)
+        for index in np.unique(self.density[is_here]):
+            rows = np.flatnonzero(is_here & (self.density == index))
+            parts = samplers[int(index)].sample(
+                self.rotation[rows], self.shift_px[rows], box_px
+            )
+            volumes.index_add_(0, torch.from_numpy(self.scene[rows] - start), parts)
+        return volumes
+
+
+def draw_scenes(
+    config: SubtomogramSimulation,
+    densities: Sequence[Density],
+    random: np.random.Generator,
+) -> Scenes:
+    """Draw what is in each subtomogram: particles class by class, then none.
+
+    Particles lie within `off_center` voxels of the center, uniformly; a share of them
+    have another particle beside them, of any class, that does not overlap. One third of
+    none is empty, one third holds a particle more than 0.35 boxes off the center (and
+    not reaching it), one third fragments of one to three particles at the rim.
+
+    Parameters
+    ----------
+    config
+        Numbers, box and shares.
+    densities
+        The classes.
+    random
+        Where all draws come from.
+    """
+    n_classes, radii = len(densities), _radii_px(densities)
+    label_index = np.repeat(np.arange(n_classes), config.per_class)
+    n_particles = len(label_index)
+    distance = config.off_center * random.random(n_particles) ** (1 / 3)
+    scene, density = [np.arange(n_particles)], [label_index]
+    shift = [distance[:, None] * random_directions(n_particles, random)]
+
+    chosen = np.flatnonzero(random.random(n_particles) < config.neighbors)
+    others = random.integers(n_classes, size=len(chosen))
+    apart = radii[label_index[chosen]] + radii[others] + config.off_center
+    scene.append(chosen)
+    density.append(others)
+    shift.append(_at_distance(apart, apart + config.box / 8, random))
+
+    kind = np.arange(config.none) % 3
+    off_center = np.flatnonzero(kind == 1)
+    rim = np.flatnonzero(kind == 2)
+    rim = np.repeat(rim, random.integers(1, 4, size=len(rim)))
+    for where, least in ((off_center, _OFF_CENTER_SHARE), (rim, 0.5)):
+        others = random.integers(n_classes, size=len(where))
+        # Never over the center itself, however large it is.
+        near = np.maximum(least * config.box, radii[others] + 1)
+        scene.append(n_particles + where)
+        density.append(others)
+        shift.append(_at_distance(near, near + config.box / 6, random))
+
+    all_scenes = np.concatenate(scene)
+    return Scenes(
+        labels=[densities[int(i)].name for i in label_index] + [NONE] * config.none,
+        scene=all_scenes,
+        density=np.concatenate(density),
+        rotation=random_rotations(len(all_scenes), random),
+        shift_px=np.concatenate(shift),
+        main=np.r_[np.arange(n_particles), np.full(config.none, -1)],
+    )
+
+
+def _at_distance(
+    low: NDArray[np.float64], high: NDArray[np.float64], random: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return `(m, 3)` shifts in random directions, of lengths between low and high."""
+    length = low + (high - low) * random.random(len(low))
+    shifts: NDArray[np.float64] = length[:, None] * random_directions(len(low), random)
+    return shifts
+
+
+def _radii_px(densities: Sequence[Density]) -> NDArray[np.float64]:
+    return np.array([d.radius / d.voxel_size for d in densities])
