@@ -12,7 +12,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
     """The labeled subtomograms to learn from, or to be tested on."""
 
     data: list[Path] = Field(
-        min_length=1,
+        default=[],
         description="data set: a folder that `simulate` wrote, a folder of MRC files "
         "with one sub-folder a class, or a STAR file of labeled picks; may be repeated",
     )
@@ -34,7 +34,8 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
         "folders of subtomograms",
     )
     tilt_range: tuple[float, float] | None = Field(
-        None, description="degrees, lowest and highest tilt about y, if files do not say"
+        None,
+        description="degrees, lowest and highest tilt about y, if files do not say",
     )
     label_column: str | None = Field(
         None, description="STAR column with the labels (default ectkdLabel)"

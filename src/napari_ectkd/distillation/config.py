@@ -22,5 +22,8 @@ class DistillConfig(TrainConfig, frozen=True, extra="forbid"):
         2.0, ge=1, description="softens both class distributions; for objective soft"
     )
     soft_weight: float = Field(
-        0.7, ge=0, le=1, description="share of the teacher in the loss, rest hard labels"
+        0.7,
+        ge=0,
+        le=1,
+        description="share of the teacher in the loss, rest hard labels",
     )

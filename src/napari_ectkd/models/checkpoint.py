@@ -38,11 +38,14 @@ class CheckpointInfo(BaseModel, frozen=True, extra="forbid"):
     version: int = 1
     model: str = Field(description="the network's name in the registry")
     classes: list[str] = Field(min_length=2, description="in the order of the logits")
-    colors: dict[str, str] = Field(default_factory=dict, description="by class, #rrggbb")
+    colors: dict[str, str] = Field(
+        default_factory=dict, description="by class, #rrggbb"
+    )
     box: int = Field(gt=0, description="voxels along each axis")
     voxel_size: float = Field(gt=0, description="Å")
     is_inverted: bool | None = Field(
-        None, description="whether protein was dark in the files; the model saw it bright"
+        None,
+        description="whether protein was dark in the files; the model saw it bright",
     )
     tilt_range: tuple[float, float] | None = Field(None, description="degrees")
     normalization: Normalization

@@ -61,7 +61,7 @@ MODELS: dict[str, ModelSpec] = {
         ModelSpec(
             "residual",
             "teacher",
-            "residual, full-resolution stem, widths 24-48-96",
+            "residual, full-resolution stem, widths 24-48-96-96",
             12,
             (_TEACHERS, "residual"),
         ),
@@ -150,7 +150,9 @@ def build_model(name: str, n_classes: int, box_px: int) -> nn.Module:
 
     check_box(name, box_px)
     if n_classes < 2:
-        raise ConfigError(f"{n_classes} class to learn; a classifier needs at least two")
+        raise ConfigError(
+            f"{n_classes} class to learn; a classifier needs at least two"
+        )
     module, function = find_model(name).builder
     model: nn.Module = getattr(import_module(module), function)(n_classes, box_px)
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -35,42 +36,36 @@ def dsrf3d_v2(n_classes: int, box_px: int, dropout: float = 0.5) -> nn.Sequentia
 
 
 class ResidualNetwork(nn.Module):
-    """A stem, two residual stages at half and quarter of its resolution, one average.
+    """Convolutions of stride 2, each followed by a residual block where voxels are few.
+
+    Residual blocks stand at a quarter of the resolution and below: above it they would
+    cost most of the arithmetic and see the least context.
 
     Parameters
     ----------
     n_classes
         Number of classes.
-    widths
-        Channels of the stem and of the two stages.
     stem_stride
         1 looks at every voxel, 2 costs an eighth.
-    dropout
-        Before the last layer.
+    widths
+        Channels of the stem and of each halving of the resolution after it.
     """
 
     def __init__(
-        self,
-        n_classes: int,
-        widths: tuple[int, int, int],
-        stem_stride: int,
-        dropout: float = 0.0,
+        self, n_classes: int, *, stem_stride: int, widths: tuple[int, ...]
     ) -> None:
         super().__init__()
-        stem, middle, last = widths
-        self.features = nn.Sequential(
-            conv_norm(1, stem, stride=stem_stride),
-            nn.ReLU(),
-            conv_norm(stem, middle, stride=2),
-            nn.ReLU(),
-            ResidualBlock(middle),
-            conv_norm(middle, last, stride=2),
-            nn.ReLU(),
-            ResidualBlock(last),
-            nn.AdaptiveAvgPool3d(1),
-            nn.Flatten(),
+        layers = [conv_norm(1, widths[0], stride=stem_stride), nn.ReLU()]
+        reduction = stem_stride
+        for n_in, n_out in pairwise(widths):
+            layers += [conv_norm(n_in, n_out, stride=2), nn.ReLU()]
+            reduction *= 2
+            if reduction >= 4:
+                layers.append(ResidualBlock(n_out))
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(widths[-1], n_classes)
         )
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(last, n_classes))
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Return logits `(b, n_classes)` of `(b, 1, n, n, n)`."""
@@ -80,9 +75,9 @@ class ResidualNetwork(nn.Module):
 
 def residual_small(n_classes: int, box_px: int) -> ResidualNetwork:
     """Return the small teacher: 55 M multiply-accumulates at box 32."""
-    return ResidualNetwork(n_classes, (16, 32, 64), stem_stride=2)
+    return ResidualNetwork(n_classes, stem_stride=2, widths=(16, 32, 64))
 
 
 def residual(n_classes: int, box_px: int) -> ResidualNetwork:
-    """Return the large teacher: about 430 M multiply-accumulates at box 32."""
-    return ResidualNetwork(n_classes, (24, 48, 96), stem_stride=1)
+    """Return the large teacher: 510 M multiply-accumulates at box 32."""
+    return ResidualNetwork(n_classes, stem_stride=1, widths=(24, 48, 96, 96))

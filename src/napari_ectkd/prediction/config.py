@@ -19,5 +19,6 @@ class ClassifyConfig(BaseModel, frozen=True, extra="forbid"):
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     precision: Precision = Field(
-        "float32", description="bfloat16 is faster on some hardware, a little less exact"
+        "float32",
+        description="bfloat16 is faster on some hardware, a little less exact",
     )

@@ -1,0 +1,83 @@
+"""The commands of `ectkd` held together, and exit codes for what may go wrong."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from cyclopts import App
+from cyclopts.exceptions import CycloptsError
+from pydantic import ValidationError
+
+from napari_ectkd.cli import commands, demo
+from napari_ectkd.errors import EctkdError
+from napari_ectkd.events import CancelledError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+GOOD, BUG, USER_ERROR, CANCELLED = 0, 1, 2, 130
+
+
+def make_app() -> App:
+    """Return the app with all its commands."""
+    app = App(
+        name="ectkd",
+        help="Classify cryo-ET subtomograms: simulate, pick, train, distill, classify.",
+        version=lambda: version("napari-ectkd"),
+        help_flags=["--help", "-h"],
+    )
+    simulate = App(
+        name="simulate", help="Simulate subtomograms or a tomogram, with their truth."
+    )
+    simulate.command(commands.simulate_subtomograms, name="subtomograms")
+    simulate.command(commands.simulate_tomogram, name="tomogram")
+    app.command(simulate)
+    for name in ("pick", "train", "distill", "classify", "test", "evaluate", "models"):
+        app.command(getattr(commands, name), name=name)
+    app.command(commands.view, name="view")
+    app.command(demo.demo, name="demo")
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; return its exit code.
+
+    0 is good, 2 an error of the user's (shown in one line), 130 cancelled, 1 a bug
+    (shown with its traceback).
+    """
+    try:
+        make_app()(
+            list(arguments), exit_on_error=False, print_error=False, result_action=None
+        )
+    except CycloptsError as error:
+        return _fail(_one_line(error))
+    except EctkdError as error:
+        return _fail(str(error))
+    except (CancelledError, KeyboardInterrupt):
+        sys.stderr.write("cancelled\n")
+        return CANCELLED
+    return GOOD
+
+
+def _fail(text: str) -> int:
+    from napari_ectkd.cli.console import Console
+
+    Console().error(text)
+    return USER_ERROR
+
+
+def _one_line(error: CycloptsError) -> str:
+    """Return what is wrong with the arguments, naming the option."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ValidationError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return f"{error} (see --help)"
+    problems = []
+    for problem in cause.errors():
+        option = "--" + "-".join(str(part) for part in problem["loc"][:1])
+        text = problem["msg"].removeprefix("Value error, ")
+        problems.append(f"{option.replace('_', '-')}: {text}, not {problem['input']!r}")
+    return "; ".join(problems)

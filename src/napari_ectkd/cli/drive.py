@@ -1,0 +1,106 @@
+"""Draining a stream of events: into the console, and into a job's log."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import traceback
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from napari_ectkd.errors import DataError, EctkdError
+from napari_ectkd.events import (
+    Cancel,
+    Cancelled,
+    CancelledError,
+    Failed,
+    Finished,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from napari_ectkd.cli.console import Console
+    from napari_ectkd.events import Event
+    from napari_ectkd.runs import JobFolder
+
+
+def drive(
+    make_stream: Callable[[Cancel], Iterable[Event]],
+    console: Console,
+    job: JobFolder | None = None,
+) -> dict[str, Any]:
+    """Drain a stream; return the result that its `Finished` carries.
+
+    Parameters
+    ----------
+    make_stream
+        From a cancel request to the stream.
+    console
+        Where events are shown.
+    job
+        Where they are logged too, and where another process may ask to stop.
+
+    Raises
+    ------
+    EctkdError, CancelledError
+        As the stream; the log's last line then says so.
+    RuntimeError
+        If the stream stops without `Finished`.
+    """
+    if job is not None:
+        job.begin()
+    cancel = job.cancel() if job is not None else Cancel()
+    try:
+        with _signals_request(cancel), console:
+            for event in make_stream(cancel):
+                if job is not None:
+                    job.log(event)
+                if isinstance(event, Finished):
+                    return event.result
+                console.show(event)
+        raise RuntimeError("the work stopped without saying that it finished")
+    except CancelledError:
+        _log(job, Cancelled())
+        raise
+    except EctkdError as error:
+        _log(job, Failed(message=str(error)))
+        raise
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            advice = (
+                f"out of memory on the device ({error}); take a smaller --batch-size"
+            )
+            _log(job, Failed(message=advice))
+            raise DataError(advice) from error
+        _log(job, Failed(message=str(error), details=traceback.format_exc()))
+        raise
+
+
+def _log(job: JobFolder | None, event: Event) -> None:
+    if job is not None:
+        job.log(event)
+
+
+@contextmanager
+def _signals_request(cancel: Cancel) -> Iterator[None]:
+    """Let Ctrl+C, and a scheduler's SIGTERM, ask the work to stop at its next check.
+
+    A second Ctrl+C stops at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def request(number: int, _frame: object) -> None:
+        cancel.request()
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, request)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,161 @@
+"""The stage: from teachers' runs and a data set to a run with a student."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_ectkd.devices import choose_device
+from napari_ectkd.distillation.objective import SoftLabels
+from napari_ectkd.distillation.soft_labels import (
+    ask_teachers,
+    check_teacher,
+    load_teacher,
+)
+from napari_ectkd.errors import ConfigError
+from napari_ectkd.events import Finished, Noted, Progress
+from napari_ectkd.models.checkpoint import checkpoint_path
+from napari_ectkd.models.cost import count_macs, count_parameters, time_models
+from napari_ectkd.models.registry import find_model
+from napari_ectkd.training.loop import score_logits
+from napari_ectkd.training.objective import HardLabels
+from napari_ectkd.training.train import Learner, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+    from napari_ectkd.dataset.config import DataConfig
+    from napari_ectkd.distillation.config import DistillConfig
+    from napari_ectkd.distillation.soft_labels import Teacher
+    from napari_ectkd.events import Cancel, Event
+    from napari_ectkd.models.checkpoint import CheckpointInfo
+    from napari_ectkd.runs import Run
+
+
+def distill(
+    teachers: Sequence[Path],
+    data_config: DataConfig,
+    config: DistillConfig,
+    run: Run,
+    *,
+    cancel: Cancel,
+    is_resumed: bool = False,
+) -> Iterator[Event]:
+    """Train a student on the soft labels of teachers; several count as their mean.
+
+    Parameters
+    ----------
+    teachers
+        Run folders or checkpoint files.
+    data_config
+        The subtomograms, with labels.
+    config
+        How to learn.
+    run
+        A run folder that has been created.
+    cancel
+        Looked at once per batch.
+    is_resumed
+        Whether to go on with the run's saved state.
+
+    Raises
+    ------
+    EctkdError
+        If a teacher cannot be loaded or a setting cannot work; from the first event on
+        also if the data is broken or does not fit the teachers.
+    """
+    if not teachers:
+        raise ConfigError("no teacher to learn from (--teacher RUN)")
+    choose_device(config.device)
+    find_model(config.model or "compact")
+    loaded = [load_teacher(path) for path in teachers]
+    return _distill(loaded, data_config, config, run, cancel, is_resumed)
+
+
+def _distill(
+    teachers: list[Teacher],
+    data_config: DataConfig,
+    config: DistillConfig,
+    run: Run,
+    cancel: Cancel,
+    is_resumed: bool,
+) -> Generator[Event, None, None]:
+    material = yield from prepare(data_config, config, cancel)
+    data, classes = material.data, material.classes
+    for teacher in teachers:
+        check_teacher(teacher, data, classes)
+    opinions = yield from ask_teachers(teachers, data, classes, config, cancel)
+    mean = torch.stack(opinions).mean(dim=0)
+    validation = material.split.validation
+    to_reach: dict[str, float] = {}
+    if len(validation):
+        metrics, _ = score_logits(
+            mean[validation], material.targets[validation], classes
+        )
+        to_reach = {"teacher_val_accuracy": metrics["val_accuracy"]}
+        yield Noted(
+            text=f"the teacher is right on {metrics['val_accuracy']:.1%} of the "
+            "validation part; if it was trained on the same data, it has seen the "
+            "rest"
+        )
+    objective = SoftLabels(
+        mean,
+        config.objective,
+        config.temperature,
+        config.soft_weight,
+        HardLabels(config.label_smoothing),
+    )
+    learner = Learner.create(
+        config.model or "compact", material, config, trained_by="distill"
+    )
+    yield from learner.learn(
+        objective,
+        material,
+        config,
+        run,
+        cancel=cancel,
+        is_resumed=is_resumed,
+        constant_metrics=to_reach,
+    )
+    rows = []
+    for teacher, opinion in zip(teachers, opinions, strict=True):
+        metrics = {}
+        if len(validation):
+            metrics, _ = score_logits(
+                opinion[validation], material.targets[validation], classes
+            )
+        rows.append(
+            _row(teacher.name, "teacher", teacher.model, teacher.info, teacher.path)
+            | metrics
+        )
+    rows.append(
+        _row(learner.name, "student", learner.model, learner.info, run.best_path)
+        | {k: v for k, v in learner.result.items() if k.startswith("val_")}
+    )
+    yield Progress(stage="time", done=0, total=1)
+    times = time_models(
+        [*(teacher.model for teacher in teachers), learner.model],
+        data.box,
+        choose_device(config.device),
+        rounds=5,
+    )
+    for row, milliseconds in zip(rows, times, strict=True):
+        row["ms_per_subtomogram"] = milliseconds
+    yield Finished(result=learner.result | {"comparison": rows} | to_reach)
+
+
+def _row(
+    name: str, role: str, model: nn.Module, info: CheckpointInfo, path: Path
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "role": role,
+        "model": info.model,
+        "parameters": count_parameters(model),
+        "macs": count_macs(info.model, len(info.classes), info.box),
+        "size_bytes": checkpoint_path(path).stat().st_size,
+    }

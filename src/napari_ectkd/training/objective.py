@@ -1,0 +1,69 @@
+"""What a model strives for: from a batch to a loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step learns from.
+
+    Attributes
+    ----------
+    volumes
+        `(b, 1, n, n, n)`, augmented, on the model's device.
+    targets
+        `(b,)` class indices, on the same device.
+    index
+        `(b,)` which subtomograms of the data set these are, on the CPU.
+    """
+
+    volumes: Tensor
+    targets: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A loss to minimize, the logits it came from, and its parts by name."""
+
+    loss: Tensor
+    logits: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """From a model and a batch to the terms of a loss."""
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Terms:
+        """Return the loss of one batch, with its graph."""
+        ...
+
+
+@dataclass(frozen=True)
+class HardLabels:
+    """Cross-entropy with the labels.
+
+    Parameters
+    ----------
+    label_smoothing
+        Share of each label that is spread over all classes (Szegedy et al. 2016,
+        arXiv:1512.00567, section 7).
+    """
+
+    label_smoothing: float = 0.0
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Terms:
+        """Return the mean over the batch."""
+        logits = model(batch.volumes).float()
+        loss = functional.cross_entropy(
+            logits, batch.targets, label_smoothing=self.label_smoothing
+        )
+        return Terms(loss, logits)

@@ -1,0 +1,243 @@
+"""The stage: from a data set with labels to a run with a trained model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_ectkd.dataset.sources import load_dataset
+from napari_ectkd.dataset.split import split_dataset
+from napari_ectkd.devices import choose_device, choose_precision
+from napari_ectkd.errors import DataError
+from napari_ectkd.events import Finished, Noted
+from napari_ectkd.models.checkpoint import (
+    CheckpointInfo,
+    Normalization,
+    load_checkpoint,
+)
+from napari_ectkd.models.cost import count_macs, count_parameters
+from napari_ectkd.models.inference import to_device
+from napari_ectkd.models.registry import build_model, check_box, find_model
+from napari_ectkd.training.loop import Material, fit, validate
+from napari_ectkd.training.objective import HardLabels
+from napari_ectkd.training.resume import seed_epoch
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from napari_ectkd.dataset.config import DataConfig
+    from napari_ectkd.dataset.sources import LabeledSubtomograms
+    from napari_ectkd.events import Cancel, Event
+    from napari_ectkd.runs import Run
+    from napari_ectkd.training.config import TrainConfig
+    from napari_ectkd.training.objective import Objective
+
+FEW, MANY = 3, 1000
+"""Labels a class below which training is a gamble; labels in all from which the large
+teacher pays."""
+
+
+def train(
+    data_config: DataConfig,
+    config: TrainConfig,
+    run: Run,
+    *,
+    cancel: Cancel,
+    is_resumed: bool = False,
+) -> Iterator[Event]:
+    """Train a model on labeled subtomograms; its checkpoints go into the run's folder.
+
+    Parameters
+    ----------
+    data_config
+        Where the labels come from.
+    config
+        How to learn.
+    run
+        A run folder that has been created.
+    cancel
+        Looked at once per batch.
+    is_resumed
+        Whether to go on with the run's saved state.
+
+    Raises
+    ------
+    EctkdError
+        If a setting cannot work; from the first event on also if the data is broken.
+    """
+    choose_device(config.device)
+    if config.model is not None:
+        find_model(config.model)
+    return _train(data_config, config, run, cancel, is_resumed)
+
+
+def _train(
+    data_config: DataConfig,
+    config: TrainConfig,
+    run: Run,
+    cancel: Cancel,
+    is_resumed: bool,
+) -> Generator[Event, None, None]:
+    material = yield from prepare(data_config, config, cancel)
+    data = material.data
+    name = config.model or ("residual" if len(data) >= MANY else "residual_small")
+    learner = Learner.create(name, material, config, trained_by="train")
+    yield from learner.learn(
+        HardLabels(config.label_smoothing),
+        material,
+        config,
+        run,
+        cancel=cancel,
+        is_resumed=is_resumed,
+    )
+    yield Finished(result=learner.result)
+
+
+def prepare(
+    data_config: DataConfig, config: TrainConfig, cancel: Cancel
+) -> Generator[Event, None, Material]:
+    """Open and split a data set, saying what the user should know of it.
+
+    Raises
+    ------
+    DataError
+        If there are not at least two classes.
+    """
+    data = yield from load_dataset(data_config, cancel=cancel)
+    classes = data.classes
+    if len(classes) < 2:
+        raise DataError(
+            f"only one class ({classes[0]}) has labels; label a second one, or some "
+            "picks as none"
+        )
+    targets = data.targets(classes)
+    split = split_dataset(
+        targets,
+        data.tomogram,
+        data.positions,
+        data.box * data.voxel_size,
+        config.validation_fraction,
+        config.seed,
+    )
+    yield from _say_what_matters(data, split.training, split.validation, split.how)
+    return Material(data, split, targets, classes)
+
+
+def _say_what_matters(
+    data: LabeledSubtomograms, training: Any, validation: Any, how: str
+) -> Iterator[Event]:
+    counts = ", ".join(f"{name} {n}" for name, n in data.counts().items())
+    yield Noted(text=f"{len(data)} labeled subtomograms: {counts}")
+    text = f"{len(training)} to learn from, {len(validation)} for validation, {how}"
+    unused = len(data) - len(training) - len(validation)
+    yield Noted(text=text + (f"; {unused} between them unused" if unused else ""))
+    for name in data.classes:
+        n = int((data.label[training] == name).sum())
+        if n == 0:
+            raise DataError(
+                f"no labels of {name} left to learn from after the split for validation; "
+                "label more of them, in more places, or use --validation-fraction 0"
+            )
+        if n < FEW:
+            yield Noted(
+                text=f"only {n} labels of {name} to learn from; label more of them",
+                is_warning=True,
+            )
+        if len(validation) and name not in data.label[validation]:
+            yield Noted(
+                text=f"no {name} in the validation part: its accuracy is not measured",
+                is_warning=True,
+            )
+    if not len(validation):
+        yield Noted(
+            text="no validation: the last weights are kept, and nothing says how good "
+            "they are",
+            is_warning=True,
+        )
+
+
+@dataclass
+class Learner:
+    """A model on its way from random weights to a run's result."""
+
+    name: str
+    model: torch.nn.Module
+    info: CheckpointInfo
+    result: dict[str, Any]
+
+    @classmethod
+    def create(
+        cls, name: str, material: Material, config: TrainConfig, *, trained_by: str
+    ) -> Learner:
+        """Return a learner with the weights that the seed gives.
+
+        Raises
+        ------
+        ConfigError
+            If the network cannot take the box.
+        """
+        data = material.data
+        check_box(name, data.box)
+        seed_epoch(config.seed, 0)
+        info = CheckpointInfo(
+            model=name,
+            classes=material.classes,
+            box=data.box,
+            voxel_size=data.voxel_size,
+            is_inverted=data.is_inverted,
+            tilt_range=data.tilt_range,
+            normalization=Normalization(mode=data.mode),
+            trained_by=trained_by,
+            software=version("napari-ectkd"),
+        )
+        model = build_model(name, len(material.classes), data.box)
+        return cls(name, model, info, {})
+
+    def learn(
+        self,
+        objective: Objective,
+        material: Material,
+        config: TrainConfig,
+        run: Run,
+        *,
+        cancel: Cancel,
+        is_resumed: bool,
+        constant_metrics: dict[str, float] | None = None,
+    ) -> Generator[Event, None, None]:
+        """Train, load the best weights again, and set down the result."""
+        standing = yield from fit(
+            self.model,
+            material,
+            objective,
+            config,
+            run,
+            self.info,
+            cancel=cancel,
+            is_resumed=is_resumed,
+            constant_metrics=constant_metrics,
+        )
+        self.model, self.info = load_checkpoint(run.best_path)
+        self.result = {
+            "model": self.name,
+            "classes": self.info.classes,
+            "box": self.info.box,
+            "voxel_size": self.info.voxel_size,
+            "parameters": count_parameters(self.model),
+            "macs": count_macs(self.name, len(self.info.classes), self.info.box),
+            **standing,
+        }
+        if len(material.split.validation):
+            device = choose_device(config.device)
+            metrics, report = yield from validate(
+                to_device(self.model, device),
+                material,
+                device,
+                choose_precision(device, config.precision),
+                config.batch_size,
+                cancel,
+            )
+            self.result |= metrics
+            self.result["report"] = report.as_dict()
