@@ -124,7 +124,7 @@ def pick(
 
 def train(
     *,
-    data: Annotated[DataConfig, _FLAT],
+    data: Annotated[DataConfig, _FLAT] = DataConfig(),  # noqa: B008
     out: Annotated[Path, Parameter(help="run folder to make")],
     config: Annotated[TrainConfig, _FLAT] = TrainConfig(),  # noqa: B008
     resume: Annotated[bool, Parameter(negative=())] = False,
@@ -158,7 +158,7 @@ def train(
 
 def distill(
     *,
-    data: Annotated[DataConfig, _FLAT],
+    data: Annotated[DataConfig, _FLAT] = DataConfig(),  # noqa: B008
     out: Annotated[Path, Parameter(help="run folder to make")],
     teacher: Annotated[
         list[Path],
@@ -244,7 +244,7 @@ def classify(
 
 def test(
     *,
-    data: Annotated[DataConfig, _FLAT],
+    data: Annotated[DataConfig, _FLAT] = DataConfig(),  # noqa: B008
     model: Annotated[Path, Parameter(help="run folder, or checkpoint file")],
     config: Annotated[ClassifyConfig, _FLAT] = ClassifyConfig(),  # noqa: B008
     output: _Output = _DEFAULT,

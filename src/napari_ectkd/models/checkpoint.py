@@ -6,7 +6,6 @@ Enough to rebuild the model with no other file; loading it can run no code.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -17,6 +16,8 @@ from napari_ectkd.models.registry import build_model
 from napari_ectkd.runs import Run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
 _KEY = "ectkd"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from napari_ectkd.dataset.augment import IDENTITY, rotate
@@ -14,6 +13,7 @@ from napari_ectkd.events import Progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
 

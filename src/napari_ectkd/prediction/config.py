@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from napari_ectkd.devices import Precision  # noqa: TC001  pydantic reads it
+from napari_ectkd.devices import Precision
 
 
 class ClassifyConfig(BaseModel, frozen=True, extra="forbid"):

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from napari_ectkd.dataset.sources import load_dataset
 from napari_ectkd.dataset.split import split_dataset
 from napari_ectkd.devices import choose_device, choose_precision
@@ -27,6 +25,8 @@ from napari_ectkd.training.resume import seed_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+
+    import torch
 
     from napari_ectkd.dataset.config import DataConfig
     from napari_ectkd.dataset.sources import LabeledSubtomograms
