@@ -69,10 +69,9 @@ def choose_device(name: str) -> torch.device:
     except RuntimeError:
         device = None
     known = [d.name for d in list_devices()]
-    if device is None or (str(device) not in known and device.type not in known):
-        if device is not None and device.type == "cuda" and "cuda:0" in known:
-            if device.index is None:
-                return torch.device("cuda:0")
+    if device is not None and device.type == "cuda" and device.index is None:
+        device = torch.device("cuda:0")
+    if device is None or str(device) not in known:
         raise ConfigError(
             f"no device {name!r} on this machine; it has {', '.join(known)}"
         )
@@ -82,8 +81,8 @@ def choose_device(name: str) -> torch.device:
 def choose_precision(device: torch.device, precision: Precision) -> torch.dtype | None:
     """Return the type for autocast, or None to compute in float32.
 
-    `auto` takes bfloat16 where the hardware multiplies it: there it is faster, and needs
-    no scaling of the loss.
+    `auto` takes bfloat16 where the hardware multiplies it: there it is faster, and
+    needs no scaling of the loss.
     """
     import torch
 

@@ -8,10 +8,12 @@ appends `Failed` or `Cancelled` to the log.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class _Event(BaseModel, frozen=True, extra="forbid"):

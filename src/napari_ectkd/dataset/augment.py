@@ -1,10 +1,10 @@
 """Variation of a batch that physics leaves as likely as the original.
 
 A reconstruction lacks the wedge of directions that were not tilted to. A rotation of a
-subtomogram rotates its missing wedge along, which no real subtomogram has: free rotations
-would teach the network a wedge that is not there, and mirror images a molecule of the
-wrong hand. What remains are rotations by 180°: about the tilt axis y always, about z and
-x where the tilt range is symmetric.
+subtomogram rotates its missing wedge along, which no real subtomogram has: free
+rotations would teach the network a wedge that is not there, and mirror images a
+molecule of the wrong hand. What remains are rotations by 180°: about the tilt axis y
+always, about z and x where the tilt range is symmetric.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def augment(
     rotations
         From `wedge_rotations`.
     shift_px
-        Largest shift along each axis, in voxels. What leaves on one side comes in on the
-        other, so that the noise there stays noise.
+        Largest shift along each axis, in voxels. What leaves on one side comes in on
+        the other, so that the noise there stays noise.
     generator
         On the CPU, so that the same seed gives the same batch on each device.
     """

@@ -18,7 +18,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
     )
     tomograms: list[Path] = Field(
         default=[],
-        description="for picks: folder or files of their tomograms, or a tomograms.json",
+        description="for picks: folder or files of their tomograms, or tomograms.json",
     )
     box: int | None = Field(
         None, ge=8, le=256, description="for picks: box in voxels of --voxel-size"
@@ -42,8 +42,8 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
     )
     normalize: Literal["auto", "data", "subtomogram"] = Field(
         "auto",
-        description="by statistics of the tomogram or whole data set (needed to sweep), "
-        "or of each subtomogram; auto: data, except for per-particle noise",
+        description="by statistics of the tomogram or whole data set, or of each "
+        "subtomogram; auto: data, except for per-particle noise",
     )
 
     @field_validator("tilt_range")

@@ -1,9 +1,9 @@
 """Scaling of voxels, by statistics that are the same for each position.
 
 Mean and standard deviation are those of a tomogram, or of a whole set of subtomograms,
-not of the single subtomogram: a network swept over the whole tomogram then sees the same
-values as on a crop. Gray values are clipped to their 1st and 99th percentile first, so
-that gold beads and broken pixels don't count.
+not of the single subtomogram: a network swept over the whole tomogram then sees the
+same values as on a crop. Gray values are clipped to their 1st and 99th percentile
+first, so that gold beads and broken pixels don't count.
 """
 
 from __future__ import annotations

@@ -195,8 +195,8 @@ def _load_folder(
     ]
     if not files:
         raise FormatError(
-            f"{path}: no data set; a folder has one sub-folder a class with MRC files in "
-            "it, or is what `ectkd simulate subtomograms` wrote"
+            f"{path}: no data set; a folder has one sub-folder a class with MRC files "
+            "in it, or is what `ectkd simulate subtomograms` wrote"
         )
     volumes, sizes = [], []
     shape = None

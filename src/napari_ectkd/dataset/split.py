@@ -160,7 +160,7 @@ def _choose_slab(
 def _near(
     positions: NDArray[np.float64], kept: NDArray[np.bool_], box: float
 ) -> NDArray[np.bool_]:
-    """Return which boxes overlap one of the kept: centers nearer than a box in each axis."""
+    """Return which boxes overlap a kept one: centers within a box along each axis."""
     from scipy.spatial import cKDTree
 
     distance, _ = cKDTree(positions[kept]).query(

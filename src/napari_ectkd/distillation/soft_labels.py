@@ -59,8 +59,8 @@ def check_teacher(
         theirs = ", ".join(sorted(set(info.classes) - set(classes))) or "nothing more"
         ours = ", ".join(sorted(set(classes) - set(info.classes))) or "nothing more"
         raise DataError(
-            f"teacher {teacher.name} and the data have other classes: the teacher knows "
-            f"{theirs}, the data {ours}; train a teacher on this data"
+            f"teacher {teacher.name} and the data have other classes: the teacher "
+            f"knows {theirs}, the data {ours}; train a teacher on this data"
         )
     if info.box != data.box or not is_same_voxel_size(info.voxel_size, data.voxel_size):
         raise DataError(

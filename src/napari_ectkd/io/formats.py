@@ -101,9 +101,7 @@ def write_mrc(path: Path, voxels: NDArray, voxel_size: float) -> None:
         mrcfile.new(temporary, overwrite=True) as mrc,
     ):
         mrc.set_data(np.ascontiguousarray(voxels))
-        if voxels.ndim == 4:
-            mrc.set_volume_stack()
-        else:
+        if voxels.ndim == 3:  # four axes are a stack of volumes by themselves
             mrc.set_volume()
         mrc.voxel_size = voxel_size
         # mrcfile stamps the time into the header; the same data is to be the same file.

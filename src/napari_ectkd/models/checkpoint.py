@@ -91,8 +91,8 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, CheckpointInfo]:
         model.load_state_dict(_read_tensors(file))
     except RuntimeError as error:
         raise FormatError(
-            f"{file}: its weights are not those of a {info.model} for {info.box}³ voxels "
-            f"and {len(info.classes)} classes; train it again"
+            f"{file}: its weights are not those of a {info.model} for {info.box}³ "
+            f"voxels and {len(info.classes)} classes; train it again"
         ) from error
     return model.eval(), info
 

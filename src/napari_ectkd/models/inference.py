@@ -44,7 +44,7 @@ def infer_logits(
     views: Sequence[Signs] = (IDENTITY,),
     stage: str = "classify",
 ) -> Generator[Event, None, Tensor]:
-    """Yield progress over `index`; return logits `(len(index), k)`, float32, on the CPU.
+    """Yield progress over `index`; return logits `(len(index), k)`, float32, on CPU.
 
     Parameters
     ----------

@@ -48,9 +48,9 @@ class CompactStudent(nn.Module):
     """A network without padding, two strides of 2, and an average over what is left.
 
     Without padding each output depends on its own window alone, so that the same
-    weights, run over a whole tomogram, give every fourth voxel exactly the scores of the
-    subtomogram cropped there. The first layers, where the voxels are many, are narrow:
-    that is where the paper's students spend their arithmetic.
+    weights, run over a whole tomogram, give every fourth voxel exactly the scores of
+    the subtomogram cropped there. The first layers, where the voxels are many, are
+    narrow: that is where the paper's students spend their arithmetic.
 
     Parameters
     ----------

@@ -40,8 +40,8 @@ def classify_picks(
 ) -> Generator[Event, None, Picks]:
     """Yield what happens while a model classifies picks; return them with predictions.
 
-    Subtomograms are read from the memory map batch by batch. Labels stay. Picks nearer to
-    the edge than half a box are said and get no prediction.
+    Subtomograms are read from the memory map batch by batch. Labels stay. Picks nearer
+    to the edge than half a box are said and get no prediction.
 
     Parameters
     ----------

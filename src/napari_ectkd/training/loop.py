@@ -80,7 +80,7 @@ def fit(
     is_resumed: bool = False,
     constant_metrics: dict[str, float] | None = None,
 ) -> Generator[Event, None, dict[str, Any]]:
-    """Train a model; write its best and last checkpoint into a run; return its standing.
+    """Train a model, its checkpoints into a run; return how it stands at the end.
 
     Parameters
     ----------
@@ -182,8 +182,8 @@ def fit(
             save_state(run.resume_path, model, optimizer, schedule, vars(standing))
         if not is_patient:
             yield Noted(
-                text=f"stopped after epoch {epoch}: no lower validation loss since epoch "
-                f"{standing.best_epoch}"
+                text=f"stopped after epoch {epoch}: no lower validation loss since "
+                f"epoch {standing.best_epoch}"
             )
             break
     run.resume_path.unlink(missing_ok=True)
@@ -203,7 +203,7 @@ def validate(
     batch_size: int,
     cancel: Cancel,
 ) -> Generator[Event, None, tuple[dict[str, float], Report]]:
-    """Return loss, accuracy and macro F1 on the validation part, and the whole report."""
+    """Return loss, accuracy and macro F1 on the validation part, and the report."""
     index = material.split.validation
     logits = yield from infer_logits(
         model,

@@ -1,8 +1,9 @@
 """What is needed to go on where a run stopped: one safetensors file, no code in it.
 
 Order, augmentation and dropout of an epoch follow from the seed and the epoch's number,
-so that the end of an epoch is a complete state: weights, the optimizer's moments and the
-schedule. A run that goes on from there ends with the weights of one never interrupted.
+so that the end of an epoch is a complete state: weights, the optimizer's moments and
+the schedule. A run that goes on from there ends with the weights of one never
+interrupted.
 """
 
 from __future__ import annotations

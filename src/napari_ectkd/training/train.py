@@ -138,8 +138,8 @@ def _say_what_matters(
         n = int((data.label[training] == name).sum())
         if n == 0:
             raise DataError(
-                f"no labels of {name} left to learn from after the split for validation; "
-                "label more of them, in more places, or use --validation-fraction 0"
+                f"no labels of {name} left to learn from after the split for "
+                "validation; label more of them, in more places, or use --validation-fraction 0"
             )
         if n < FEW:
             yield Noted(
