@@ -6,7 +6,7 @@ so exists at any voxel size. Density is 1 inside, with a soft edge, 0 outside.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Coordinate = NDArray[np.float64]
+    # numpy types the results of its functions as Any.
+    Coordinate = Any
     Shape = Callable[[Coordinate, Coordinate, Coordinate], Coordinate]
 
 _EDGE = 8.0

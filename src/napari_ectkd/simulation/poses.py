@@ -2,8 +2,8 @@
 
 A rotation takes coordinates of the density (the reference) to those of the particle, as
 a matrix (3, 3) on columns (x, y, z). RELION's angles describe the same rotation A, with
-the third row (sin tilt cos rot, sin tilt sin rot, cos tilt) (`Euler_angles2matrix`): with
-intrinsic z-y'-z'' angles, A = (Rz(rot) Ry(tilt) Rz(psi))⁻¹.
+the third row (sin tilt cos rot, sin tilt sin rot, cos tilt) (`Euler_angles2matrix`). With
+intrinsic z-y'-z'' angles, A is the inverse of Rz(rot) Ry(tilt) Rz(psi).
 """
 
 from __future__ import annotations
@@ -54,11 +54,18 @@ class Sampler:
     Parameters
     ----------
     density
-        What to turn; zero outside its own cube.
+        What to turn; zero outside the sphere that fits into its cube.
+
+    Attributes
+    ----------
+    cube_px
+        Edge of the smallest cube that holds it in any orientation, moved by at most half
+        a voxel.
     """
 
     def __init__(self, density: Density) -> None:
         n = density.voxels.shape[0]
+        self.cube_px = n + 2
         fine = np.arange(n * _OVERSAMPLING) / _OVERSAMPLING
         # The spline goes through the voxels, so that a turn by 90° stays exact.
         voxels = ndimage.map_coordinates(
@@ -93,21 +100,60 @@ class Sampler:
         voxels
             `(b, box, box, box)` float32, zyx.
         """
+        b = len(rotations)
         offsets = torch.arange(box_px, dtype=torch.float32) - box_px // 2
         z, y, x = torch.meshgrid(offsets, offsets, offsets, indexing="ij")
         grid = torch.stack([x, y, z], dim=-1).reshape(1, -1, 3)
-        moved = grid - torch.from_numpy(shifts_px[:, ::-1].astype(np.float32))[:, None]
-        # Row vectors times A are columns times its inverse: particle to density.
-        turned = moved @ torch.from_numpy(rotations.astype(np.float32))
-        size = self._source.shape[-1]
-        indices = turned * _OVERSAMPLING + self._center
-        normalized = (2 / (size - 1)) * indices - 1
-        b = len(rotations)
+        # grid_sample counts from -1 at the first voxel to 1 at the last.
+        scale = 2 / (self._source.shape[-1] - 1)
+        # Rows (x, y, z) times A are columns times its inverse: particle to density.
+        linear = rotations * (_OVERSAMPLING * scale)
+        constant = scale * self._center - 1 - shifts_px[:, None, ::-1] @ linear
+        where = torch.baddbmm(
+            torch.from_numpy(constant.astype(np.float32)),
+            grid.expand(b, -1, -1),
+            torch.from_numpy(linear.astype(np.float32)),
+        )
         sampled = torch.nn.functional.grid_sample(
             self._source.expand(b, -1, -1, -1, -1),
-            normalized.reshape(b, box_px, box_px, box_px, 3),
+            where.reshape(b, box_px, box_px, box_px, 3),
             mode="bilinear",
             padding_mode="zeros",
             align_corners=True,
         )
         return sampled[:, 0]
+
+    def add_to(
+        self,
+        volumes: torch.Tensor,
+        which: NDArray[np.int64],
+        rotations: NDArray[np.float64],
+        positions_px: NDArray[np.float64],
+    ) -> None:
+        """Add turned densities to volumes, in place; what passes a border is cut off.
+
+        Parameters
+        ----------
+        volumes
+            `(b, z, y, x)` float32.
+        which
+            `(m,)` the volume that each particle is added to.
+        rotations
+            `(m, 3, 3)` on (x, y, z), density to particle.
+        positions_px
+            `(m, 3)` zyx, where the particles' centers are.
+        """
+        nearest = np.round(positions_px).astype(int)
+        cubes = self.sample(rotations, positions_px - nearest, self.cube_px)
+        starts = nearest - self.cube_px // 2
+        for cube, index, start in zip(cubes, which, starts, strict=True):
+            into = [
+                slice(max(int(s), 0), min(int(s) + self.cube_px, n))
+                for s, n in zip(start, volumes.shape[1:], strict=True)
+            ]
+            if all(part.start < part.stop for part in into):
+                of = [
+                    slice(part.start - int(s), part.stop - int(s))
+                    for part, s in zip(into, start, strict=True)
+                ]
+                volumes[int(index)][tuple(into)] += cube[tuple(of)]

@@ -62,10 +62,12 @@ class Scenes:
         is_here = (self.scene >= start) & (self.scene < stop)
         for index in np.unique(self.density[is_here]):
             rows = np.flatnonzero(is_here & (self.density == index))
-            parts = samplers[int(index)].sample(
-                self.rotation[rows], self.shift_px[rows], box_px
+            samplers[int(index)].add_to(
+                volumes,
+                self.scene[rows] - start,
+                self.rotation[rows],
+                self.shift_px[rows] + box_px // 2,
             )
-            volumes.index_add_(0, torch.from_numpy(self.scene[rows] - start), parts)
         return volumes
 
 

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from napari_ectkd.simulation.config import SubtomogramSimulation
     from napari_ectkd.simulation.density import Density
 
-_BATCH = 32
+_BATCH = 16
+"""More are slower: their intermediate arrays leave the caches."""
 
 
 def simulate_subtomograms(

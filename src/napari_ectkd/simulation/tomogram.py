@@ -165,26 +165,21 @@ def _simulate(
 
     n = len(indices)
     rotations = random_rotations(n, for_poses)
-    volume = torch.zeros(config.shape)
+    volume = torch.zeros(1, *config.shape)
     for row, index in enumerate(indices):
         cancel.check()
-        density = densities[index]
-        add_particle(
-            volume,
-            samplers[density.name],
-            rotations[row],
-            positions_px[row],
-            density.voxels.shape[0] + 2,
+        samplers[densities[index].name].add_to(
+            volume, np.zeros(1, int), rotations[[row]], positions_px[[row]]
         )
         if row % 10 == 9:
             yield Progress(stage="simulate", done=row + 1, total=n + 1)
     cancel.check()
-    noise = wedged_noise(config.shape, config.tilt_range, for_noise)[0]
+    noise = wedged_noise(config.shape, config.tilt_range, for_noise)
     volume = apply_wedge(volume, config.tilt_range).add_(noise, alpha=level**0.5)
     if config.invert:
         volume.neg_()
     cancel.check()
-    write_mrc(config.out, volume.numpy(), config.voxel_size)
+    write_mrc(config.out, volume[0].numpy(), config.voxel_size)
     yield Progress(stage="simulate", done=n + 1, total=n + 1)
     yield Saved(what="tomogram", path=str(config.out))
     picks = Picks.create(
@@ -197,25 +192,3 @@ def _simulate(
     yield Saved(what="truth", path=str(config.truth))
     snr = {name: variance / level for name, variance in variances.items()}
     yield Finished(result={"classes": list(variances), "n": n, "snr": snr})
-
-
-def add_particle(
-    volume: torch.Tensor,
-    sampler: Sampler,
-    rotation: NDArray[np.float64],
-    position_px: NDArray[np.float64],
-    box_px: int,
-) -> None:
-    """Add a turned density to a volume at a position (zyx voxels), in place.
-
-    What passes the volume's border is cut off.
-    """
-    center = np.round(position_px).astype(int)
-    cube = sampler.sample(rotation[None], (position_px - center)[None], box_px)[0]
-    start = center - box_px // 2
-    into = [
-        slice(max(s, 0), min(s + box_px, m))
-        for s, m in zip(start, volume.shape, strict=True)
-    ]
-    of = [slice(i.start - s, i.stop - s) for i, s in zip(into, start, strict=True)]
-    volume[tuple(into)] += cube[tuple(of)]
