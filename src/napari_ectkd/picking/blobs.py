@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +14,12 @@ from napari_ectkd.errors import ConfigError, DataError
 from napari_ectkd.events import Progress
 from napari_ectkd.io.picks import Picks
 from napari_ectkd.picking.gaussians import BlobFilter
-from napari_ectkd.picking.peaks import local_maxima, refined, strongest_apart
+from napari_ectkd.picking.peaks import centered, local_maxima, refined, strongest_apart
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from numpy.typing import NDArray
+    import torch
     from torch import Tensor
 
     from napari_ectkd.events import Cancel, Event
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 SCORE = "rlnAutopickFigureOfMerit"
 """Foreign column of a pick's height, in robust standard deviations of the response."""
 
-_NOISE_SAMPLES = 500_000
+_NOISE_BLOCK = 40  # samples along each axis
+_CENTERING = 0.55  # diameters; measured: more loses small particles near large ones
 
 
 def pick_blobs(
@@ -80,96 +82,84 @@ def pick_blobs(
             f"a border of {border:g} Å leaves nothing of {name} (z, y, x: {size} Å); "
             "choose a narrower one"
         )
-    blobs = BlobFilter.for_diameter(config.diameter / voxel_size)
     choose_device(config.device)
-    return _pick_blobs(tomogram, config, blobs, cancel)
+    return _pick_blobs(tomogram, config, cancel)
 
 
 def _pick_blobs(
-    tomogram: Tomogram, config: PickConfig, blobs: BlobFilter, cancel: Cancel
+    tomogram: Tomogram, config: PickConfig, cancel: Cancel
 ) -> Generator[Event, None, Picks]:
-    border = config.border_or_default
     device = choose_device(config.device)
-    tiles = _tiles(tomogram, blobs, border, config.tile)
-    n_samples = np.prod([blobs.n_samples(n) for n in tomogram.shape])
-    lattice = int(np.ceil((n_samples / _NOISE_SAMPLES) ** (1 / 3)))
-    all_samples, all_heights, all_noise = [], [], []
+    blobs = BlobFilter.for_diameter(config.diameter / tomogram.voxel_size)
+    step = blobs.step * tomogram.voxel_size
+    shape = [blobs.n_samples(n) for n in tomogram.shape]
+    radius = _CENTERING * config.diameter / step
+    # Around a tile is what moving a peak and comparing it with its neighbors can touch.
+    margin = math.ceil(2 * radius) + 2
+    center, deviation = _center_and_deviation(tomogram, blobs, device, cancel)
+    least = center + config.threshold * deviation
+    tiles = _tiles(shape, max(1, config.tile // blobs.step))
+    found, heights = [], []
     for done, spans in enumerate(tiles, start=1):
         cancel.check()
-        # With its neighbors around it, each sample of the tile can be compared.
         wider = tuple(
-            (max(a - 1, 0), min(b + 1, blobs.n_samples(n)))
-            for (a, b), n in zip(spans, tomogram.shape, strict=True)
+            (max(a - margin, 0), min(b + margin, n))
+            for (a, b), n in zip(spans, shape, strict=True)
         )
         response = blobs.response(tomogram, wider, device)
-        samples, heights = _peaks(response, wider, spans)
-        all_samples.append(samples)
-        all_heights.append(heights)
-        all_noise.append(_on_lattice(response, wider, spans, lattice))
+        peaks = _peaks(response, wider, spans, least)
+        heights.append(response[tuple(peaks.T)].cpu().numpy().astype(np.float64))
+        samples = centered(response, refined(response, peaks), radius).cpu().numpy()
+        found.append(samples.astype(np.float64) + [a for a, _ in wider])
         yield Progress(stage="pick", done=done, total=len(tiles))
-    center, deviation = _center_and_deviation(tomogram, np.concatenate(all_noise))
-    positions = np.concatenate(all_samples) * blobs.step * tomogram.voxel_size
-    scores = (np.concatenate(all_heights) - center) / deviation
+    positions = np.concatenate(found) * step
+    scores = (np.concatenate(heights) - center) / deviation
+    border = config.border_or_default
     is_inside = (positions >= border) & (positions <= tomogram.extent - border)
-    chosen = is_inside.all(axis=1) & (scores >= config.threshold)
-    positions, scores = positions[chosen], scores[chosen]
+    inside = is_inside.all(axis=1)
+    positions, scores = positions[inside], scores[inside]
     kept = strongest_apart(positions, scores, config.distance_or_default)
     kept = kept[: config.max_picks]
     score = pd.DataFrame({SCORE: scores[kept]})
     return Picks.create(positions[kept], tomogram.name, foreign=score)
 
 
-def _tiles(
-    tomogram: Tomogram, blobs: BlobFilter, border: float, tile: int
-) -> list[tuple[Span, Span, Span]]:
-    """Return spans of samples that together cover all but the border."""
-    length = max(1, tile // blobs.step)
-    step = blobs.step * tomogram.voxel_size
+def _center_and_deviation(
+    tomogram: Tomogram, blobs: BlobFilter, device: torch.device, cancel: Cancel
+) -> tuple[float, float]:
+    """Return median and robust standard deviation of the response, from 27 blocks."""
     axes = []
-    for n, extent in zip(tomogram.shape, tomogram.extent, strict=True):
-        # A sample just outside may have its peak inside.
-        start = int(border / step)
-        stop = min(int(np.ceil((extent - border) / step)) + 1, blobs.n_samples(n))
-        axes.append([(a, min(a + length, stop)) for a in range(start, stop, length)])
-    return list(itertools.product(axes[0], axes[1], axes[2]))
+    for n in map(blobs.n_samples, tomogram.shape):
+        starts = np.linspace(0, max(n - _NOISE_BLOCK, 0), 3).astype(int)
+        axes.append(
+            [(int(a), min(int(a) + _NOISE_BLOCK, n)) for a in np.unique(starts)]
+        )
+    parts = []
+    for spans in itertools.product(*axes):
+        cancel.check()
+        parts.append(blobs.response(tomogram, spans, device).cpu().numpy().ravel())
+    values = np.concatenate(parts)
+    # Rounding leaves traces of a response where a tomogram is padded with a constant.
+    values = values[np.abs(values) > 1e-5 * np.abs(values).max()]
+    if values.size == 0:
+        raise DataError(f"{tomogram.name}: all voxels are the same, nothing to pick")
+    center = float(np.median(values))
+    return center, 1.4826 * float(np.median(np.abs(values - center)))
+
+
+def _tiles(shape: list[int], length: int) -> list[tuple[Span, Span, Span]]:
+    """Return spans of at most `length` samples an axis that together cover a shape."""
+    z, y, x = ([(a, min(a + length, n)) for a in range(0, n, length)] for n in shape)
+    return list(itertools.product(z, y, x))
 
 
 def _peaks(
-    response: Tensor, wider: tuple[Span, ...], spans: tuple[Span, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the peaks of a tile, `(m, 3)` in samples, and their heights."""
-    found = local_maxima(response)
-    here = found.cpu().numpy() + np.array([a for a, _ in wider])
+    response: Tensor, wider: tuple[Span, ...], spans: tuple[Span, ...], least: float
+) -> Tensor:
+    """Return the local maxima of a tile, not below a height, as `(m, 3)` indices."""
+    peaks = local_maxima(response)
+    here = peaks.cpu().numpy() + [a for a, _ in wider]
     first, last = np.array(spans).T
     is_mine = ((here >= first) & (here < last)).all(axis=1)
-    found = found[is_mine.nonzero()[0]]
-    samples = refined(response, found).cpu().numpy().astype(np.float64)
-    heights = response[tuple(found.T)].cpu().numpy().astype(np.float64)
-    return samples + np.array([a for a, _ in wider]), heights
-
-
-def _on_lattice(
-    response: Tensor, wider: tuple[Span, ...], spans: tuple[Span, ...], every: int
-) -> NDArray[np.float32]:
-    """Return a tile's response at points that do not depend on the tiling."""
-    lattice = tuple(
-        # From the first multiple of `every` in the span, counted from the tile's start.
-        slice(first + -first % every - start, stop - start, every)
-        for (start, _), (first, stop) in zip(wider, spans, strict=True)
-    )
-    values: NDArray[np.float32] = response[lattice].cpu().numpy().ravel()
-    return values
-
-
-def _center_and_deviation(
-    tomogram: Tomogram, values: NDArray[np.float32]
-) -> tuple[float, float]:
-    """Return median and robust standard deviation; padding has no part in them."""
-    # Rounding leaves traces of a response where padding is constant.
-    values = values[np.abs(values) > 1e-5 * np.abs(values).max(initial=0)]
-    if values.size == 0:
-        raise DataError(
-            f"{tomogram.name}: all voxels are the same, there is nothing to pick"
-        )
-    center = float(np.median(values))
-    return center, 1.4826 * float(np.median(np.abs(values - center)))
+    is_mine &= (response[tuple(peaks.T)] >= least).cpu().numpy()
+    return peaks[is_mine.nonzero()[0]]
