@@ -69,7 +69,8 @@ class Tomogram:
         FormatError
             If there are NaN or infinite voxels in it.
         """
-        voxels = np.asarray(self.voxels[region], dtype=np.float32)
+        # A copy, also of a float32 map: what is returned can be written to.
+        voxels = np.array(self.voxels[region], dtype=np.float32)
         if not np.isfinite(voxels).all():
             where = np.argwhere(~np.isfinite(voxels))[0]
             start = [s.indices(n)[0] for s, n in zip(region, self.shape, strict=True)]
