@@ -145,7 +145,7 @@ def train(
         data = DataConfig.model_validate(kept["data"])
         config = TrainConfig.model_validate(kept["config"])
     else:
-        run.create(_settings("train", data, config))
+        run.create(settings("train", data, config))
     console = output.console()
     result = drive(
         lambda cancel: train_model(data, config, run, cancel=cancel, is_resumed=resume),
@@ -188,7 +188,7 @@ def distill(
         raise ConfigError("no teacher to learn from; name its run (--teacher RUN)")
     else:
         run.create(
-            _settings("distill", data, config) | {"teachers": list(map(str, teachers))}
+            settings("distill", data, config) | {"teachers": list(map(str, teachers))}
         )
     console = output.console()
     result = drive(
@@ -199,7 +199,7 @@ def distill(
         run,
     )
     _show_model(console, result)
-    _show_comparison(console, result["comparison"])
+    show_comparison(console, result["comparison"])
     console.result(result)
 
 
@@ -394,7 +394,7 @@ def _open(path: Path, of: TomogramOptions) -> Any:
     )
 
 
-def _settings(kind: str, data: DataConfig, config: TrainConfig) -> dict[str, Any]:
+def settings(kind: str, data: DataConfig, config: TrainConfig) -> dict[str, Any]:
     """Return a run's settings as JSON, with paths that hold from any folder."""
     kept = data.model_copy(
         update={
@@ -441,7 +441,7 @@ def _show_model(console: Console, result: dict[str, Any]) -> None:
         )
 
 
-def _show_comparison(console: Console, rows: list[dict[str, Any]]) -> None:
+def show_comparison(console: Console, rows: list[dict[str, Any]]) -> None:
     slowest = max(row["ms_per_subtomogram"] for row in rows)
     console.table(
         "teacher and student on this machine",
