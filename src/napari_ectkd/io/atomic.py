@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_ectkd.errors import WriteError
+from napari_ectkd.errors import EctkdError, WriteError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         # mkstemp makes files private; others in the lab read results too.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except EctkdError:
+        raise
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
@@ -66,8 +68,6 @@ def make_folder(path: Path) -> Path:
 
 def cannot_write(path: Path, error: OSError) -> WriteError:
     """Return the error to raise where `path` could not be written."""
-    if isinstance(error, WriteError):
-        return error
     return WriteError(
         f"cannot write {path}: {error.strerror or error}; choose a folder that you "
         "may write to, on a disk with room"

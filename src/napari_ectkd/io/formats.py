@@ -7,7 +7,7 @@ import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,10 +15,13 @@ from napari_ectkd.errors import FileMissingError, FormatError
 from napari_ectkd.io.atomic import atomic_path
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 MRC_ENDINGS = (".mrc", ".rec", ".map")
 TIFF_ENDINGS = (".tif", ".tiff")
+_IMOD_STAMP = 1146047817
 VOLUME_ENDINGS = (*MRC_ENDINGS, *(f"{e}.gz" for e in MRC_ENDINGS), *TIFF_ENDINGS)
 
 
@@ -132,7 +135,7 @@ def _open_mrc(path: Path, shown: Path) -> VolumeFile:
             # Truncation raises; a map's odd header fields are no concern here.
             warnings.simplefilter("ignore")
             mrc = mrcfile.mmap(path, mode="r", permissive=False)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise FormatError(
             f"{shown.name}: not a readable MRC file ({error}); it may be truncated: "
             "copy or export it again"
@@ -145,14 +148,35 @@ def _open_mrc(path: Path, shown: Path) -> VolumeFile:
         )
     if mrc.data.size == 0:
         raise FormatError(f"{shown.name}: the MRC file holds no voxels")
-    return VolumeFile(
-        shown, mrc.data, (float(sizes.z), float(sizes.y), float(sizes.x))
-    )
+    voxels = _in_zyx(_unsigned_if_imod(mrc.data, mrc.header), mrc.header)
+    return VolumeFile(shown, voxels, (float(sizes.z), float(sizes.y), float(sizes.x)))
+
+
+def _unsigned_if_imod(voxels: NDArray, header: Any) -> NDArray:
+    """Return bytes as unsigned where IMOD wrote them so.
+
+    MRC 2014 says that mode 0 is signed. IMOD, which stamps its files, sets the first of
+    its flags only if that holds (IMOD's MRC format description, `imodStamp`).
+    """
+    stamp, flags = np.frombuffer(header.extra2.tobytes(), header.mode.dtype)[10:12]
+    if voxels.dtype == np.int8 and stamp == _IMOD_STAMP and not flags & 1:
+        return voxels.view(np.uint8)
+    return voxels
+
+
+def _in_zyx(voxels: NDArray, header: Any) -> NDArray:
+    """Return the axes in the order z, y, x where the header says that they are not."""
+    # Numbers of the section, row and column axes; x is 1.
+    order = [int(header.maps), int(header.mapr), int(header.mapc)]
+    if voxels.ndim != 3 or sorted(order) != [1, 2, 3]:
+        return voxels
+    return voxels.transpose(order.index(3), order.index(2), order.index(1))
 
 
 def _open_tiff(path: Path) -> VolumeFile:
     import tifffile
 
+    voxels: NDArray
     try:
         try:
             voxels = tifffile.memmap(path, mode="r")
@@ -181,7 +205,6 @@ def unpacked(path: Path, *, limit: int = CACHE_BYTES) -> Path:
         If the gzip is broken, or its content alone passes the limit.
     """
     import hashlib
-    import shutil
 
     import platformdirs
 
@@ -193,24 +216,28 @@ def unpacked(path: Path, *, limit: int = CACHE_BYTES) -> Path:
     if target.exists():
         target.touch()  # the last use, for the order of eviction
         return target
+    with atomic_path(target) as temporary:
+        with gzip.open(path) as packed, temporary.open("wb") as out:
+            for chunk in _chunks(packed, path):
+                out.write(chunk)
+                if out.tell() > limit:
+                    raise FormatError(
+                        f"{path.name}: unpacks to more than {limit / 2**30:.1f} GiB; "
+                        "unpack it yourself (gunzip)"
+                    )
+        _make_room(folder, limit - temporary.stat().st_size, keep=temporary)
+    return target
+
+
+def _chunks(packed: gzip.GzipFile, path: Path) -> Iterator[bytes]:
+    """Yield what a gzip holds, 16 MiB at a time."""
     try:
-        with atomic_path(target) as temporary:
-            with gzip.open(path) as packed, temporary.open("wb") as out:
-                while chunk := packed.read(2**24):
-                    out.write(chunk)
-                    if out.tell() > limit:
-                        raise FormatError(
-                            f"{path.name}: unpacks to more than {limit / 2**30:.1f} "
-                            "GiB; unpack it yourself (gunzip)"
-                        )
-            _make_room(folder, limit - temporary.stat().st_size, keep=temporary)
-            shutil.copystat(path, temporary)
+        while chunk := packed.read(2**24):
+            yield chunk
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise FormatError(
             f"{path.name}: a broken gzip file ({error}); copy it again"
         ) from error
-    target.touch()
-    return target
 
 
 def _make_room(folder: Path, limit: int, keep: Path) -> None:

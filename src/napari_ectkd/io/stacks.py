@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 from napari_ectkd.errors import ConfigError, FormatError
 from napari_ectkd.io.atomic import atomic_path, make_folder
 from napari_ectkd.io.formats import open_stack, write_mrc
+from napari_ectkd.io.star_tables import escaped, unescaped, write_particles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +72,11 @@ class StackWriter:
         number = len(self._waiting) + 1
         name = f"subtomograms_{self._n_stacks:04d}.mrc"
         self._rows.append(
-            {"rlnImageName": f"{number:06d}@{name}", "ectkdLabel": label, **columns}
+            {
+                "rlnImageName": f"{number:06d}@{name}",
+                "ectkdLabel": escaped(label),
+                **columns,
+            }
         )
         self._waiting.append(np.asarray(voxels, dtype=np.float32))
         if number == PER_STACK:
@@ -79,13 +84,8 @@ class StackWriter:
 
     def finish(self) -> None:
         """Write what is left, the table, and last the facts that make it whole."""
-        import starfile
-
         self._flush()
-        with atomic_path(self.folder / TABLE) as temporary:
-            starfile.write(
-                {"particles": pd.DataFrame(self._rows)}, temporary, float_format="%.6f"
-            )
+        write_particles(self.folder / TABLE, pd.DataFrame(self._rows))
         with atomic_path(self.folder / INFO) as temporary:
             temporary.write_text(self.info.model_dump_json(indent=1) + "\n")
 
@@ -121,22 +121,25 @@ def open_stacks(folder: Path) -> tuple[StackInfo, list[NDArray], list[str]]:
     import starfile
 
     if not (folder / INFO).exists():
-        raise FormatError(f"{folder}: unfinished data set (no {INFO}); simulate it again")
+        raise FormatError(
+            f"{folder}: unfinished data set (no {INFO}); simulate it again"
+        )
     try:
         info = StackInfo.model_validate(json.loads((folder / INFO).read_text()))
         table = starfile.read(
             folder / TABLE, always_dict=True, parse_as_string=["ectkdLabel"]
         )["particles"]
         references = [str(name).split("@", 1) for name in table["rlnImageName"]]
-        labels = [str(label) for label in table["ectkdLabel"]]
+        labels = [unescaped(str(label)) for label in table["ectkdLabel"]]
         names = sorted({name for _, name in references})
         stacks = {name: open_stack(folder / name).voxels for name in names}
         volumes = [stacks[name][int(number) - 1] for number, name in references]
     except (ValidationError, ValueError, KeyError, IndexError, OSError) as error:
         if isinstance(error, FormatError):
             raise
+        what = " ".join(str(error).split())
         raise FormatError(
-            f"{folder}: a broken data set ({error}); simulate it again"
+            f"{folder}: a broken data set ({what}); simulate it again"
         ) from error
     if any(volume.shape != (info.box,) * 3 for volume in volumes):
         raise FormatError(f"{folder}: not all subtomograms have the box {info.box}")

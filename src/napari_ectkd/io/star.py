@@ -8,20 +8,25 @@ own columns have the prefix `ectkd`; all others come back out as they came in.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote
 
 import numpy as np
 import pandas as pd
 
 from napari_ectkd.errors import (
     ConfigError,
-    FileMissingError,
     FormatError,
     VoxelSizeError,
 )
-from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.io.formats import tomogram_name
 from napari_ectkd.io.picks import UNLABELED, Picks
+from napari_ectkd.io.star_tables import (
+    as_numbers,
+    escaped,
+    read_tables,
+    unescaped,
+    write_particles,
+)
+from napari_ectkd.io.tomogram import PLAUSIBLE_VOXEL_SIZE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,9 +45,6 @@ PICK_ID = "ectkdPickId"
 PROBABILITY = "ectkdProbability_"
 
 _OURS = (VOXEL_SIZE, LABEL, PREDICTION, CONFIDENCE, PICK_ID)
-_TEXT_COLUMNS = [TOMOGRAM, MICROGRAPH, LABEL, PREDICTION, "rlnTomoParticleName"]
-# A STAR file has no empty value, so an unlabeled pick needs a word of its own.
-_EMPTY = "<empty>"
 
 
 def read_picks(
@@ -70,9 +72,12 @@ def read_picks(
     FormatError
         If it is no STAR file, has no particles or no coordinates.
     VoxelSizeError
-        If neither file nor caller says how large a voxel is.
+        If neither file nor caller says how large a voxel is, or the file says what
+        cannot be right.
+    ConfigError
+        If the given voxel size or label column cannot be right.
     """
-    table, optics = _read_blocks(path)
+    table, optics = _read_particles(path)
     missing = [name for name in COORDINATES if name not in table]
     if missing:
         what = (
@@ -87,12 +92,13 @@ def read_picks(
             f"{path.name}: no column {label_column}; it has "
             + ", ".join(map(str, table.columns))
         )
+    is_ours = PICK_ID in table
     sizes = _voxel_sizes(path, table, optics, voxel_size)
-    positions = _numbers(path, table, COORDINATES) * sizes[:, None]
+    positions = _finite(path, table, COORDINATES) * sizes[:, None]
     origins = [name for name in ORIGINS if name in table]
     for axis, name in enumerate(ORIGINS):
         if name in origins:
-            positions[:, axis] -= _numbers(path, table, [name])[:, 0]
+            positions[:, axis] -= _finite(path, table, [name])[:, 0]
 
     known = {*COORDINATES, *origins, *_OURS}
     has_angles = all(name in table for name in ANGLES)
@@ -100,6 +106,8 @@ def read_picks(
         known |= set(ANGLES)
     if TOMOGRAM in table:
         names = table[TOMOGRAM].astype(str)
+        if is_ours:
+            names = names.map(unescaped)
         known.add(TOMOGRAM)
     elif MICROGRAPH in table:
         names = table[MICROGRAPH].astype(str).map(tomogram_name)
@@ -108,9 +116,9 @@ def read_picks(
     probabilities = table.filter(regex=f"^{PROBABILITY}")
     known |= set(probabilities.columns)
     probabilities = probabilities.rename(
-        columns={c: unquote(c.removeprefix(PROBABILITY)) for c in probabilities}
+        columns={c: unescaped(c.removeprefix(PROBABILITY)) for c in probabilities}
     )
-    foreign = table.drop(columns=[c for c in table if c in known])
+    foreign = table.drop(columns=[c for c in table if c in known]).apply(as_numbers)
     pick_id = None
     if PICK_ID in table:
         pick_id = _numbers(path, table, [PICK_ID])[:, 0].astype(np.int64)
@@ -124,7 +132,7 @@ def read_picks(
         confidence=_numbers(path, table, [CONFIDENCE])[:, 0]
         if CONFIDENCE in table
         else None,
-        probabilities=probabilities.astype(np.float64),
+        probabilities=_probabilities(path, probabilities),
         angles=_numbers(path, table, ANGLES) if has_angles else None,
         pick_id=pick_id,
         foreign=foreign,
@@ -150,8 +158,6 @@ def write_picks(path: Path, picks: Picks, voxel_size: float | dict[str, float]) 
     WriteError
         If the file cannot be written.
     """
-    import starfile
-
     if isinstance(voxel_size, dict):
         unknown = set(picks.tomogram) - set(voxel_size)
         if unknown:
@@ -162,7 +168,7 @@ def write_picks(path: Path, picks: Picks, voxel_size: float | dict[str, float]) 
     voxels = picks.positions / sizes[:, None]
     table = pd.DataFrame(
         {
-            TOMOGRAM: picks.tomogram,
+            TOMOGRAM: list(map(escaped, picks.tomogram)),
             "rlnCoordinateX": voxels[:, 2],
             "rlnCoordinateY": voxels[:, 1],
             "rlnCoordinateZ": voxels[:, 0],
@@ -172,19 +178,16 @@ def write_picks(path: Path, picks: Picks, voxel_size: float | dict[str, float]) 
         table[ANGLES] = picks.angles
     table[VOXEL_SIZE] = sizes
     table[PICK_ID] = picks.pick_id
-    table[LABEL] = np.where(picks.label == UNLABELED, _EMPTY, picks.label)
+    table[LABEL] = list(map(escaped, picks.label))
     if picks.probabilities.shape[1] or (picks.prediction != UNLABELED).any():
-        table[PREDICTION] = np.where(
-            picks.prediction == UNLABELED, _EMPTY, picks.prediction
-        )
+        table[PREDICTION] = list(map(escaped, picks.prediction))
         table[CONFIDENCE] = picks.confidence
         for name in picks.probabilities:
-            column = PROBABILITY + quote(str(name), safe="")
+            column = PROBABILITY + escaped(str(name)).replace(" ", "%20")
             table[column] = picks.probabilities[name].to_numpy()
     for name in picks.foreign:
         table[name] = picks.foreign[name].to_numpy()
-    with atomic_path(path) as temporary:
-        starfile.write({"particles": table}, temporary, float_format="%.6f", na_rep="nan")
+    write_particles(path, table)
 
 
 def is_star_with_coordinates(path: Path) -> bool:
@@ -197,32 +200,17 @@ def is_star_with_coordinates(path: Path) -> bool:
     return all(f"_{name}" in head for name in COORDINATES)
 
 
-def _read_blocks(path: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+def _read_particles(path: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Return the table of particles and, if there is one, that of the optics groups."""
-    import starfile
-
-    if not path.is_file():
-        raise FileMissingError(f"{path}: no such file")
-    try:
-        text = path.read_text()
-        if "loop_" not in text and "data_" not in text:
-            raise FormatError(f"{path.name}: not a STAR file (no data_ block in it)")
-        blocks = starfile.read(path, always_dict=True, parse_as_string=_TEXT_COLUMNS)
-    except (ValueError, KeyError, IndexError, StopIteration, UnicodeError) as error:
-        if isinstance(error, FormatError):
-            raise
-        raise FormatError(f"{path.name}: not a readable STAR file ({error})") from error
-    tables = {
-        str(name): pd.DataFrame([block]) if isinstance(block, dict) else block
-        for name, block in blocks.items()
-    }
+    tables = read_tables(path)
     particles = tables.get("particles")
     if particles is None:
         others = [t for name, t in tables.items() if name != "optics"]
         with_coordinates = [t for t in others if COORDINATES[0] in t or CENTERED in t]
         chosen = with_coordinates or others
         particles = chosen[0] if chosen else pd.DataFrame()
-    if particles.empty:
+    # A file of ours may well have no picks; in one of another program that is a mishap.
+    if particles.empty and PICK_ID not in particles:
         raise FormatError(f"{path.name}: no particles in it")
     return particles.reset_index(drop=True), tables.get("optics")
 
@@ -233,21 +221,42 @@ def _voxel_sizes(
     optics: pd.DataFrame | None,
     given: float | None,
 ) -> np.ndarray:
-    """Return Å per voxel of the coordinates, one a pick."""
+    """Return Å per voxel of the coordinates, one a pick; all of them plausible."""
+    low, high = PLAUSIBLE_VOXEL_SIZE
     if given is not None:
+        if not low <= given <= high:
+            raise ConfigError(
+                f"voxel size {given:g} Å is outside {low:g} to {high:g} Å; "
+                "give it in ångström"
+            )
         return np.full(len(table), float(given))
+    sizes = _stated_voxel_sizes(path, table, optics)
+    odd = sizes[~((sizes >= low) & (sizes <= high))]
+    if odd.size:
+        raise VoxelSizeError(
+            f"{path.name}: {odd[0]:g} Å per voxel cannot be right; state the voxel "
+            "size in Å (--voxel-size)"
+        )
+    return sizes
+
+
+def _stated_voxel_sizes(
+    path: Path, table: pd.DataFrame, optics: pd.DataFrame | None
+) -> np.ndarray:
+    """Return what the file says of the Å per voxel, one a pick."""
     # rlnDetectorPixelSize is where pytom-match-pick states the size that it picked at.
     for name in (VOXEL_SIZE, "rlnDetectorPixelSize"):
         if name in table:
             return _numbers(path, table, [name])[:, 0]
     name = "rlnTomoTiltSeriesPixelSize"
     if optics is not None and name in optics:
-        if len(optics) == 1:
-            return np.full(len(table), float(optics[name].iloc[0]))
+        stated = _numbers(path, optics, [name])[:, 0]
+        if len(stated) == 1:
+            return np.full(len(table), stated[0])
         group = "rlnOpticsGroup"
         if group in table and group in optics:
-            by_group = optics.set_index(group)[name].astype(float)
-            return table[group].map(by_group).to_numpy(dtype=float)
+            by_group = dict(zip(optics[group], stated, strict=True))
+            return np.array([by_group.get(g, np.nan) for g in table[group]])
     raise VoxelSizeError(
         f"{path.name}: does not say how large a voxel of its coordinates is; state it "
         "in Å (--voxel-size)"
@@ -256,16 +265,37 @@ def _voxel_sizes(
 
 def _numbers(path: Path, table: pd.DataFrame, names: list[str]) -> np.ndarray:
     try:
-        return table[names].to_numpy(dtype=np.float64)
+        numbers: np.ndarray = table[names].to_numpy(dtype=np.float64)
     except (ValueError, TypeError) as error:
         raise FormatError(
             f"{path.name}: column {' or '.join(names)} holds something that is not a "
             f"number ({error})"
         ) from error
+    return numbers
+
+
+def _finite(path: Path, table: pd.DataFrame, names: list[str]) -> np.ndarray:
+    numbers = _numbers(path, table, names)
+    rows = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
+    if rows.size:
+        raise FormatError(
+            f"{path.name}: {' or '.join(names)} of particle {rows[0] + 1} is NaN or "
+            "infinite"
+        )
+    return numbers
 
 
 def _words(table: pd.DataFrame, name: str) -> str | np.ndarray:
     if name not in table:
         return UNLABELED
     words = table[name].astype(str)
-    return words.replace(_EMPTY, UNLABELED).to_numpy(dtype=object)
+    if name in (LABEL, PREDICTION):
+        words = words.map(unescaped)
+    values: np.ndarray = words.to_numpy(dtype=object)
+    return values
+
+
+def _probabilities(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Return text as numbers, where there are columns at all."""
+    values = _numbers(path, table, list(table.columns))
+    return pd.DataFrame(values, columns=table.columns)

@@ -53,7 +53,8 @@ def read_tomogram_list(path: Path) -> list[TomogramEntry]:
     try:
         return _ENTRIES.validate_json(path.read_bytes())
     except (ValidationError, OSError) as error:
-        raise FormatError(f"{path}: not a list of tomograms ({error})") from error
+        what = " ".join(str(error).split())
+        raise FormatError(f"{path}: not a list of tomograms ({what})") from error
 
 
 def write_tomogram_list(path: Path, entries: Sequence[TomogramEntry]) -> None:

@@ -1,0 +1,99 @@
+"""STAR files as tables of text.
+
+Values are read as text, so that what other programs wrote comes back as it was: "001"
+stays "001" and 1.50 has its zero.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import pandas as pd
+
+from napari_ectkd.errors import FileMissingError, FormatError
+from napari_ectkd.io.atomic import atomic_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# A STAR file has no empty value, so an unlabeled pick needs a word of its own.
+_EMPTY = "<empty>"
+# Quotes can't be escaped in STAR, # begins a comment, and < is for the word above.
+_BREAKS_STAR = r"""[%"'#<\x00-\x1f\x7f]"""
+_FLOAT_FORMAT = "%.6f"
+
+
+def read_tables(path: Path) -> dict[str, pd.DataFrame]:
+    """Read the blocks of a STAR file, all values as text.
+
+    Raises
+    ------
+    FileMissingError
+        If there is no such file.
+    FormatError
+        If it is no STAR file.
+    """
+    import starfile
+
+    if not path.is_file():
+        raise FileMissingError(f"{path}: no such file")
+    try:
+        text = path.read_text(encoding="utf-8")
+        if "data_" not in text:
+            raise FormatError(f"{path.name}: not a STAR file (no data_ block in it)")
+        # As text, so that columns of other programs come back as they were.
+        columns = re.findall(r"^_(\S+)", text, re.MULTILINE)
+        blocks = starfile.read(path, always_dict=True, parse_as_string=columns)
+    except (ValueError, LookupError, TypeError, OSError) as error:
+        if isinstance(error, FormatError):
+            raise
+        what = " ".join(str(error).split())
+        raise FormatError(f"{path.name}: not a readable STAR file ({what})") from error
+    return {
+        str(name): pd.DataFrame([block]) if isinstance(block, dict) else block
+        for name, block in blocks.items()
+    }
+
+
+def write_particles(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as the block `particles`; the same table is the same file.
+
+    Raises
+    ------
+    WriteError
+        If the file cannot be written.
+    """
+    import starfile
+
+    text = starfile.to_string(
+        {"particles": table}, float_format=_FLOAT_FORMAT, na_rep="nan"
+    )
+    # starfile's first line has the time in it.
+    text = "# Written by napari-ectkd\n" + text.partition("\n")[2]
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def escaped(name: str) -> str:
+    """Return a name as one STAR value: what would break it as %XX, empty as a word."""
+    return re.sub(_BREAKS_STAR, lambda m: f"%{ord(m[0]):02X}", name) or _EMPTY
+
+
+def unescaped(text: str) -> str:
+    """Return the name that `escaped` made a STAR value of."""
+    return "" if text == _EMPTY else unquote(text)
+
+
+def as_numbers(column: pd.Series) -> pd.Series:
+    """Return text as numbers if they are written as the same text again."""
+    try:
+        numbers = pd.to_numeric(column)
+    except ValueError:
+        return column
+    if numbers.dtype.kind == "f":
+        texts = [_FLOAT_FORMAT % number for number in numbers]
+    else:
+        texts = [str(number) for number in numbers]
+    return numbers if texts == list(column) else column
