@@ -1,0 +1,135 @@
+"""Live curves of loss and accuracy."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from qtpy import API_NAME
+from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
+
+if TYPE_CHECKING:
+    import pyqtgraph
+
+    from napari_ectkd.events import EpochEnd
+
+# Readable on napari's dark and light backgrounds, and by the color-blind.
+TRAINING = "#5aa9e6"
+VALIDATION = "#f4a259"
+TEACHER = "#c58af9"
+_AXES = "#9a9a9a"
+
+_PLOTS = {"Loss": ("loss", "val_loss"), "Accuracy": ("accuracy", "val_accuracy")}
+
+
+class Curves(QWidget):
+    """Loss and accuracy by epoch, on training and validation picks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        graph = _pyqtgraph()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        self.plots: dict[str, pyqtgraph.PlotWidget] = {}
+        self._curves: dict[str, pyqtgraph.PlotDataItem] = {}
+        self._points: dict[str, tuple[list[int], list[float]]] = {}
+        for title, (training, validation) in _PLOTS.items():
+            plot = _plot(graph, title)
+            layout.addWidget(plot)
+            self.plots[title] = plot
+            for name, text, color, width in (
+                (training, "training", TRAINING, 1.5),
+                (validation, "validation", VALIDATION, 2.5),
+            ):
+                self._points[name] = ([], [])
+                self._curves[name] = plot.plot(
+                    name=text, pen=graph.mkPen(color, width=width), symbolPen=None,
+                    symbolBrush=color, symbolSize=4,
+                )  # fmt: skip
+        self._teacher = graph.InfiniteLine(
+            angle=0, pen=graph.mkPen(TEACHER, width=1.5, style=_dashed())
+        )
+        accuracy = self.plots["Accuracy"]
+        accuracy.setYRange(0, 1, padding=0.03)
+        accuracy.getAxis("bottom").setLabel("epoch")
+        accuracy.addItem(self._teacher, ignoreBounds=True)
+        self._legend_teacher = graph.PlotDataItem(pen=self._teacher.pen)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all epochs."""
+        for name, (epochs, values) in self._points.items():
+            epochs.clear()
+            values.clear()
+            self._curves[name].setData([], [])
+        self._set_teacher(None)
+
+    def add(self, event: EpochEnd) -> None:
+        """Draw one more epoch; one that was drawn before begins anew from there."""
+        metrics = event.metrics
+        for name, (epochs, values) in self._points.items():
+            while epochs and epochs[-1] >= event.epoch:  # a run that was resumed
+                epochs.pop()
+                values.pop()
+            if name in metrics:
+                epochs.append(event.epoch)
+                values.append(metrics[name])
+            # One point is no line: show it as a dot.
+            symbol = "o" if len(epochs) < 30 else None
+            self._curves[name].setData(epochs, values, symbol=symbol)
+        for plot in self.plots.values():
+            plot.setXRange(1, max(event.epochs, 2), padding=0.03)
+        if "teacher_val_accuracy" in metrics:
+            self._set_teacher(metrics["teacher_val_accuracy"])
+
+    def points(self, name: str) -> tuple[list[int], list[float]]:
+        """Return the epochs and values drawn for a metric (`val_loss`)."""
+        epochs, values = self._points[name]
+        return list(epochs), list(values)
+
+    def _set_teacher(self, accuracy: float | None) -> None:
+        legend = self.plots["Accuracy"].plotItem.legend
+        if accuracy is None:
+            self._teacher.hide()
+            legend.removeItem(self._legend_teacher)
+        else:
+            self._teacher.setValue(accuracy)
+            if not self._teacher.isVisible():
+                legend.addItem(self._legend_teacher, "teacher, validation")
+            self._teacher.show()
+
+
+def _pyqtgraph() -> object:
+    """Import pyqtgraph, which is slow, with the binding that napari uses."""
+    os.environ.setdefault("PYQTGRAPH_QT_LIB", {"pyqt6": "PyQt6", "pyqt5": "PyQt5",
+        "pyside6": "PySide6", "pyside2": "PySide2"}[API_NAME.lower()])  # fmt: skip
+    import pyqtgraph
+
+    return pyqtgraph
+
+
+def _plot(graph: pyqtgraph, title: str) -> pyqtgraph.PlotWidget:
+    plot = graph.PlotWidget(background=None)
+    plot.setMinimumHeight(130)
+    plot.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    plot.setMaximumHeight(170)
+    plot.setMouseEnabled(x=False, y=False)  # the wheel is to scroll the panel
+    plot.hideButtons()
+    plot.setMenuEnabled(False)
+    plot.addLegend(offset=(-8, 6), labelTextColor=_AXES, labelTextSize="8pt",
+        brush=None, pen=None, verSpacing=-6)  # fmt: skip
+    plot.showGrid(x=False, y=True, alpha=0.2)
+    for side in ("left", "bottom"):
+        axis = plot.getAxis(side)
+        axis.setPen(_AXES)
+        axis.setTextPen(_AXES)
+    plot.getAxis("left").setWidth(46)  # so that both plots line up
+    plot.setLabel("left", title)
+    return plot
+
+
+def _dashed() -> object:
+    from qtpy.QtCore import Qt
+
+    return Qt.PenStyle.DashLine

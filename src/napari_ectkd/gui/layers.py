@@ -1,0 +1,188 @@
+"""Tomograms and picks as napari layers, and back.
+
+This module alone builds layers. Layers hold voxels of their tomogram, with its voxel size
+as scale and ångström as units. The features `label`, `prediction`, `confidence`,
+`class` (what a pick is shown as) and `pick_id` are ours; what a layer has no room for
+(probabilities, angles, foreign columns) waits in its metadata and finds its pick by id.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from napari_ectkd.gui.display import DisplayedVolume
+from napari_ectkd.io.picks import UNKNOWN, UNLABELED, Picks
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Points
+    from numpy.typing import NDArray
+
+    from napari_ectkd.gui.palette import Palette
+    from napari_ectkd.io.tomogram import Tomogram
+
+KEY = "ectkd"
+"""Where our own things are in a layer's metadata."""
+
+
+def tomogram_layer_data(tomogram: Tomogram) -> tuple[DisplayedVolume, dict[str, Any]]:
+    """Return what napari needs to make the image layer of a tomogram."""
+    volume = DisplayedVolume(tomogram)
+    return volume, {
+        "name": tomogram.name,
+        "scale": (tomogram.voxel_size,) * 3,
+        "units": "angstrom",
+        "contrast_limits": volume.contrast_limits(),
+        "metadata": {KEY: {"tomogram": tomogram}},
+    }
+
+
+def add_tomogram_layer(viewer: ViewerModel, tomogram: Tomogram) -> Image:
+    """Add the image layer of a tomogram."""
+    volume, options = tomogram_layer_data(tomogram)
+    return viewer.add_image(volume, multiscale=False, rgb=False, **options)
+
+
+def layer_tomogram(layer: Any) -> Tomogram | None:
+    """Return the tomogram that an image layer shows, if it is one of ours."""
+    facts = layer.metadata.get(KEY, {})
+    return facts.get("tomogram") if isinstance(facts, dict) else None
+
+
+def add_picks_layer(viewer: ViewerModel, tomogram: Tomogram) -> Points:
+    """Add an empty points layer for the picks of a tomogram."""
+    layer = viewer.add_points(
+        ndim=3,
+        name=f"{tomogram.name} picks",
+        scale=(tomogram.voxel_size,) * 3,
+        units="angstrom",
+        features=_features(Picks.empty(), 0.0),
+        feature_defaults={
+            "class": UNLABELED,
+            "label": UNLABELED,
+            "prediction": UNLABELED,
+            "confidence": np.nan,
+            "pick_id": 0,
+        },
+        border_color="#101010",
+        border_width=0.06,
+        opacity=0.75,
+        projection_mode="rescale_spherical",
+        metadata={KEY: {"picks_of": tomogram.name, "picks": Picks.empty()}},
+    )
+    return layer
+
+
+def layer_picks_name(layer: Any) -> str | None:
+    """Return the tomogram whose picks a points layer holds, if it is one of ours."""
+    facts = layer.metadata.get(KEY, {})
+    return facts.get("picks_of") if isinstance(facts, dict) else None
+
+
+def put_picks(
+    layer: Points, picks: Picks, tomogram: Tomogram, min_confidence: float
+) -> None:
+    """Show picks in a layer; see `paint_picks` for their color and size."""
+    layer.selected_data = set()
+    layer.data = picks.positions / tomogram.voxel_size
+    layer.features = _features(picks, min_confidence)
+    layer.metadata = {KEY: {"picks_of": tomogram.name, "picks": picks}}
+
+
+def take_picks(layer: Points, tomogram: Tomogram) -> Picks:
+    """Return the picks of a layer, as a person may have moved, added or removed them.
+
+    A point that was added or pasted gets a new id.
+    """
+    kept: Picks = layer.metadata[KEY]["picks"]
+    features = layer.features
+    pick_id = _unique_ids(features["pick_id"].to_numpy(dtype=np.int64), kept.pick_id)
+    rows = pd.Index(kept.pick_id).get_indexer(pick_id)
+    is_new = rows < 0
+    table = {
+        name: getattr(kept, name)
+        .reindex(np.where(is_new, -1, rows))
+        .reset_index(drop=True)
+        for name in ("probabilities", "foreign")
+    }
+    angles = np.full((len(pick_id), 3), np.nan)
+    prediction = np.full(len(pick_id), UNLABELED, dtype=object)
+    confidence = np.full(len(pick_id), np.nan)
+    positions = np.asarray(layer.data, dtype=np.float64) * tomogram.voxel_size
+    known, old = ~is_new, rows[~is_new]
+    angles[known] = kept.angles[old]
+    prediction[known], confidence[known] = kept.prediction[old], kept.confidence[old]
+    # What was not moved keeps its position to the last digit.
+    unmoved = np.abs(positions[known] - kept.positions[old]).max(axis=1) < 1e-3
+    positions[np.flatnonzero(known)[unmoved]] = kept.positions[old][unmoved]
+    return Picks.create(
+        positions,
+        tomogram.name,
+        label=features["label"].to_numpy(dtype=object),
+        prediction=prediction,
+        confidence=confidence,
+        probabilities=table["probabilities"],
+        angles=angles,
+        pick_id=pick_id,
+        foreign=table["foreign"],
+    )
+
+
+def paint_picks(
+    layer: Points,
+    palette: Palette,
+    hidden: set[str],
+    diameter_px: float,
+    min_confidence: float,
+) -> None:
+    """Give a layer's points the color of their class, the size, and hide some."""
+    picks: Picks = layer.metadata[KEY]["picks"]
+    names = shown_class(picks, min_confidence)
+    features = layer.features
+    if list(features["class"]) != list(names):
+        layer.features = features.assign(**{"class": names})
+    if len(names):
+        layer.face_color = [palette.color(name) for name in names]
+        layer.size = diameter_px
+        layer.shown = ~np.isin(names, list(hidden))
+    layer.current_size = diameter_px
+
+
+def shown_class(picks: Picks, min_confidence: float) -> NDArray[np.object_]:
+    """Return what each pick is shown as: label, prediction, unknown or nothing."""
+    sure = picks.confidence >= min_confidence
+    has_prediction = picks.prediction != UNLABELED
+    # A pick may carry a prediction without a number; it is taken at its word.
+    sure |= np.isnan(picks.confidence)
+    prediction = np.where(sure | ~has_prediction, picks.prediction, UNKNOWN)
+    names: NDArray[np.object_] = np.where(picks.is_labeled, picks.label, prediction)
+    return names
+
+
+def _features(picks: Picks, min_confidence: float) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "class": shown_class(picks, min_confidence),
+            "label": picks.label,
+            "prediction": picks.prediction,
+            "confidence": picks.confidence,
+            "pick_id": picks.pick_id,
+        }
+    )
+
+
+def _unique_ids(
+    pick_id: NDArray[np.int64], taken: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return ids with those of new (0) and pasted (repeated) points made new."""
+    ids = pick_id.copy()
+    _, first = np.unique(ids, return_index=True)
+    is_new = np.ones(len(ids), dtype=bool)
+    is_new[first] = False
+    is_new |= ids <= 0
+    highest = max(int(ids.max(initial=0)), int(taken.max(initial=0)))
+    ids[is_new] = highest + 1 + np.arange(int(is_new.sum()))
+    return ids
