@@ -1,4 +1,4 @@
-"""Editors of single values; each has `value()`, `setValue(value)` and `valueChanged`."""
+"""Editors of one value: each has `value()`, `setValue(value)`, `valueChanged`."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class FloatEdit(QDoubleSpinBox):
         self.setValue(float(f"{self.value() + steps * step:.12g}"))
 
     def sizeHint(self) -> Any:
-        """Return room for a number with few digits; 20 decimals would fill the panel."""
+        """Return room for few digits; 20 decimals would fill the panel."""
         hint = super().sizeHint()
         hint.setWidth(110)
         return hint

@@ -1,4 +1,4 @@
-"""A form edits one frozen config: its fields, limits and descriptions make the widgets."""
+"""A form edits one frozen config; its fields and their limits make the widgets."""
 
 from __future__ import annotations
 
@@ -161,11 +161,8 @@ def arguments(config: BaseModel) -> list[str]:
 def _editor(field: FieldInfo, choices: Choices | None) -> QWidget:
     """Return the editor for a field's type, limits and choices."""
     kind, is_optional = _without_none(field.annotation)
-    if (
-        choices is not None
-        or get_origin(kind) is Literal
-        or (is_optional and kind is bool)
-    ):
+    is_choice = get_origin(kind) is Literal or (is_optional and kind is bool)
+    if choices is not None or is_choice:
         if choices is None:
             options = (True, False) if kind is bool else get_args(kind)
             choices = [(o, {True: "yes", False: "no"}.get(o, str(o))) for o in options]

@@ -1,8 +1,8 @@
 """One worker process and its events as Qt signals.
 
-The worker is the command line's own command with a job folder; the window only reads the
-folder's event log. A crash or an out-of-memory kill costs one job and not the session,
-and a job that outlives the window is attached again by its folder alone.
+The worker is the command line's own command with a job folder; the window only reads
+the folder's event log. A crash or an out-of-memory kill costs one job and not the
+session, and a job that outlives the window is attached again by its folder alone.
 """
 
 from __future__ import annotations
@@ -193,15 +193,15 @@ class Job(QObject):
     def _how_it_died(self) -> str:
         if self._popen is None:
             return (
-                "The process is gone and did not say why: it was killed, or the machine "
-                "was restarted. What it had saved is kept."
+                "The process is gone and did not say why: it was killed, or the "
+                "machine was restarted. What it had saved is kept."
             )
         code = self._popen.returncode
         if code == -9:
             return (
                 "The process was killed, most likely because memory ran out. Take a "
-                "smaller batch, a smaller box or a smaller network. What it had saved is "
-                "kept."
+                "smaller batch, a smaller box or a smaller network. What it had saved "
+                "is kept."
             )
         ending = f"signal {-code}" if code < 0 else f"exit code {code}"
         said = self.details.splitlines()[-1] if self.details else "It said nothing."

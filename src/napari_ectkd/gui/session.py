@@ -1,0 +1,565 @@
+"""What the panels of one viewer share: tomograms, picks, classes, the project folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtGui import QUndoStack
+
+from napari_ectkd.errors import ConfigError, EctkdError
+from napari_ectkd.gui.layers import (
+    add_picks_layer,
+    add_tomogram_layer,
+    layer_picks_name,
+    layer_tomogram,
+    paint_picks,
+    put_picks,
+    take_picks,
+)
+from napari_ectkd.gui.palette import SPECIAL, Palette
+from napari_ectkd.gui.storage import Classes, ProjectFolder
+from napari_ectkd.gui.undo import ChangePicks
+from napari_ectkd.io.picks import NONE, UNLABELED, Picks, join_picks
+from napari_ectkd.io.star import write_picks
+from napari_ectkd.io.tomogram import Tomogram, open_tomogram
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari.components import ViewerModel
+    from napari.layers import Image, Points
+
+SAVE_MS = 400
+"""Milliseconds after a change until it is on the disk."""
+RETRY_MS = 5000
+
+_OF_VIEWER: WeakKeyDictionary[ViewerModel, Session] = WeakKeyDictionary()
+
+
+class Session(QObject):
+    """Open tomograms with their picks, and the classes that all share.
+
+    The layers hold the picks; the session reads them, paints them, keeps their history
+    and saves each change within half a second. `said` carries lines for a status bar,
+    and whether they are warnings.
+    """
+
+    tomograms_changed = Signal()
+    current_changed = Signal()
+    classes_changed = Signal()
+    picks_changed = Signal(str)
+    said = Signal(str, bool)
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.tomograms: dict[str, Tomogram] = {}
+        self.current: Tomogram | None = None
+        self.classes: list[str] = []
+        self.palette = Palette()
+        self.diameter = 200.0
+        self.project: ProjectFolder | None = None
+        self.hidden: set[str] = set()
+        self.min_confidence = 0.0
+        self.new_label = UNLABELED
+        self.undo_stack = QUndoStack(self)
+        self._unsaved: set[str] = set()
+        self._is_busy = False  # our own writing to layers is no change by the user
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self.save)
+        viewer.layers.events.inserted.connect(self._on_inserted)
+        viewer.layers.events.removed.connect(self._on_removed)
+        for layer in list(viewer.layers):
+            self._adopt_layer(layer)
+
+    @classmethod
+    def of(cls, viewer: ViewerModel) -> Session:
+        """Return the session of a viewer, the same for all of its panels."""
+        if viewer not in _OF_VIEWER:
+            _OF_VIEWER[viewer] = cls(viewer)
+        return _OF_VIEWER[viewer]
+
+    # Tomograms
+
+    def open_tomogram(
+        self,
+        path: Path,
+        *,
+        voxel_size: float | None = None,
+        is_inverted: bool | None = None,
+        tilt_range: tuple[float, float] | None = None,
+    ) -> Tomogram:
+        """Open a tomogram, show it, and bring back its picks.
+
+        What was said of it when it was last open holds, unless said anew.
+
+        Raises
+        ------
+        EctkdError
+            If it cannot be opened; `VoxelSizeError` if its voxel size must be asked for.
+        """
+        known = self._known_facts(path)
+        tomogram = open_tomogram(
+            path,
+            voxel_size=voxel_size or known.get("voxel_size"),
+            is_inverted=known.get("is_inverted")
+            if is_inverted is None
+            else is_inverted,
+            tilt_range=tilt_range or known.get("tilt_range"),
+        )
+        if tomogram.name in self.tomograms:
+            if self.tomograms[tomogram.name].path.resolve() != path.resolve():
+                raise ConfigError(
+                    f"a tomogram called {tomogram.name} is open already; picks know "
+                    "their tomogram by its name: rename one of the two files"
+                )
+            self.set_current(tomogram.name)
+            return self.tomograms[tomogram.name]
+        add_tomogram_layer(self.viewer, tomogram)  # adopted as it is inserted
+        return self.tomograms[tomogram.name]
+
+    def state(self, tomogram: Tomogram) -> None:
+        """Take what a person said of an open tomogram: contrast sign or tilt range."""
+        self.tomograms[tomogram.name] = tomogram
+        image = self.image_layer(tomogram.name)
+        if image is not None:
+            image.data.tomogram = tomogram
+            image.metadata = {"ectkd": {"tomogram": tomogram}}
+            image.contrast_limits_range = image.contrast_limits = (
+                image.data.contrast_limits()
+            )
+            image.refresh()
+        if self.current is not None and self.current.name == tomogram.name:
+            self.current = tomogram
+        self._changed(tomogram.name)
+        self.tomograms_changed.emit()
+
+    def set_current(self, name: str) -> None:
+        """Show one tomogram with its picks, and hide the others."""
+        if name not in self.tomograms:
+            return
+        self.current = self.tomograms[name]
+        for layer in self.viewer.layers:
+            tomogram = layer_tomogram(layer)
+            owner = tomogram.name if tomogram else layer_picks_name(layer)
+            if owner is not None:
+                layer.visible = owner == name
+        points = self.points_layer(name)
+        if points is not None:
+            self.viewer.layers.selection.active = points
+        self._set_thickness()
+        self.current_changed.emit()
+
+    def image_layer(self, name: str) -> Image | None:
+        """Return the layer that shows a tomogram."""
+        for layer in self.viewer.layers:
+            tomogram = layer_tomogram(layer)
+            if tomogram is not None and tomogram.name == name:
+                return layer
+        return None
+
+    def points_layer(self, name: str) -> Points | None:
+        """Return the layer with the picks of a tomogram."""
+        for layer in self.viewer.layers:
+            if layer_picks_name(layer) == name:
+                return layer
+        return None
+
+    # Picks
+
+    def picks(self, name: str) -> Picks:
+        """Return the picks of a tomogram."""
+        layer = self.points_layer(name)
+        return Picks.empty() if layer is None else layer.metadata["ectkd"]["picks"]
+
+    def all_picks(self) -> Picks:
+        """Return the picks of all open tomograms."""
+        return join_picks([self.picks(name) for name in self.tomograms])
+
+    def set_picks(self, name: str, picks: Picks, text: str = "") -> None:
+        """Replace the picks of a tomogram; can be undone if `text` says what was done."""
+        before = self.picks(name)
+        self._show(name, picks)
+        if text:
+            self.undo_stack.push(ChangePicks(text, name, before, picks, self._show))
+
+    def assign(self, label: str, index: list[int] | None = None) -> int:
+        """Give picks of the current tomogram a label; return how many.
+
+        Parameters
+        ----------
+        label
+            A class, `none`, or nothing to take a label away.
+        index
+            Which picks; by default those selected in napari.
+        """
+        if self.current is None:
+            return 0
+        layer = self.points_layer(self.current.name)
+        if layer is None:
+            return 0
+        chosen = sorted(layer.selected_data) if index is None else index
+        if chosen:
+            picks = self.picks(self.current.name)
+            labels = picks.label.copy()
+            labels[chosen] = label
+            what = f"label {label}" if label else "take labels away"
+            self.set_picks(self.current.name, picks.with_labels(labels), what)
+            layer.selected_data = set(chosen)
+        return len(chosen)
+
+    def merge_predictions(self, classified: Picks) -> int:
+        """Take predictions for the picks of a tomogram by id; return for how many.
+
+        Labels stay, and so do picks that were added, moved or deleted meanwhile.
+        """
+        n_merged = 0
+        for name in sorted(set(classified.tomogram)):
+            if name not in self.tomograms:
+                continue
+            picks, found = self.picks(name), classified.in_tomogram(name)
+            rows = _rows_of(found, picks)
+            here = rows >= 0
+            probabilities = found.probabilities.reindex(rows).reset_index(drop=True)
+            prediction = np.where(here, found.prediction[rows], UNLABELED)
+            merged = replace(
+                picks,
+                prediction=prediction.astype(object),
+                confidence=np.where(here, found.confidence[rows], np.nan),
+                probabilities=probabilities,
+            )
+            self._learn_classes(merged)
+            self.set_picks(name, merged, "classify")
+            n_merged += int(here.sum())
+        return n_merged
+
+    def undo(self) -> None:
+        """Take the last change of picks back."""
+        self.undo_stack.undo()
+
+    def redo(self) -> None:
+        """Do again what was taken back."""
+        self.undo_stack.redo()
+
+    # Classes
+
+    def add_class(self, name: str, color: str | None = None) -> None:
+        """Add a class.
+
+        Raises
+        ------
+        ConfigError
+            If the name is taken, reserved or empty.
+        """
+        name = name.strip()
+        if not name or name in SPECIAL:
+            raise ConfigError(f"{name!r} cannot be the name of a class")
+        if name in self.classes:
+            raise ConfigError(f"there is a class called {name} already")
+        self.classes.append(name)
+        if color:
+            self.palette.set_color(name, color)
+        self.palette.color(name)
+        self._classes_changed()
+
+    def rename_class(self, old: str, new: str) -> None:
+        """Give a class another name, and all its labels with it.
+
+        Raises
+        ------
+        ConfigError
+            As `add_class`.
+        """
+        new = new.strip()
+        if new == old:
+            return
+        if not new or new in SPECIAL or new in self.classes:
+            raise ConfigError(
+                f"{new!r} cannot be the name of a class, or is one already"
+            )
+        self.palette.rename(old, new)
+        self.classes[self.classes.index(old)] = new
+        for name in self.tomograms:
+            picks = self.picks(name)
+            if (picks.label == old).any():
+                labels = np.where(picks.label == old, new, picks.label)
+                self.set_picks(name, picks.with_labels(labels))
+        self._classes_changed()
+
+    def remove_class(self, name: str) -> None:
+        """Remove a class; its picks stay, without a label. Can be undone pick by pick."""
+        self.classes.remove(name)
+        for tomogram in self.tomograms:
+            picks = self.picks(tomogram)
+            if (picks.label == name).any():
+                labels = np.where(picks.label == name, UNLABELED, picks.label)
+                text = f"remove class {name}"
+                self.set_picks(tomogram, picks.with_labels(labels), text)
+        self._classes_changed()
+
+    def set_color(self, name: str, color: str) -> None:
+        """Settle the color of a class."""
+        self.palette.set_color(name, color)
+        self._classes_changed()
+
+    def set_hidden(self, hidden: set[str]) -> None:
+        """Hide the picks that are shown as one of these classes."""
+        self.hidden = set(hidden)
+        self._paint_all()
+
+    def set_min_confidence(self, value: float) -> None:
+        """Show predictions below a confidence as unknown."""
+        self.min_confidence = value
+        self._paint_all()
+        for name in self.tomograms:
+            self.picks_changed.emit(name)
+
+    def set_diameter(self, diameter: float) -> None:
+        """Set the diameter of the particles, Å: the size of points and of the slab."""
+        self.diameter = float(diameter)
+        self._paint_all()
+        self._set_thickness()
+        self._classes_changed()
+
+    def set_new_label(self, label: str) -> None:
+        """Set the label that points get as they are added by hand."""
+        self.new_label = label
+
+    # Files
+
+    @property
+    def folder(self) -> Path | None:
+        """The project folder, once a tomogram is open."""
+        return self.project.path if self.project else None
+
+    def runs_folder(self) -> Path | None:
+        """Return where the runs of this project are."""
+        return self.project.runs if self.project else None
+
+    def write_inputs(self) -> tuple[Path, Path]:
+        """Write all labeled picks and the list of tomograms for a training job.
+
+        Returns
+        -------
+        picks, tomograms
+            A STAR file and a `tomograms.json`, as `ectkd train` takes them.
+
+        Raises
+        ------
+        ConfigError
+            If no tomogram is open.
+        WriteError
+            If they cannot be written.
+        """
+        if self.project is None:
+            raise ConfigError("open a tomogram first")
+        picks = self.all_picks()
+        path = self.project.path / "labels" / "labeled-picks.star"
+        sizes = {name: t.voxel_size for name, t in self.tomograms.items()}
+        write_picks(path, picks[picks.is_labeled], sizes)
+        self.project.save_tomograms(self.tomograms.values())
+        return path, self.project.tomograms_path
+
+    def save(self) -> bool:
+        """Write what changed; return whether it worked. Else it is tried again."""
+        self._timer.stop()
+        if self.project is None:
+            return True
+        try:
+            for name in sorted(self._unsaved & set(self.tomograms)):
+                self.project.save_picks(self.picks(name), self.tomograms[name])
+                self._unsaved.discard(name)
+            self.project.save_classes(
+                Classes(self.classes, self.palette.as_dict(), self.diameter)
+            )
+            self.project.save_tomograms(self.tomograms.values())
+        except EctkdError as error:
+            self.said.emit(f"NOT saved: {error}", True)
+            self._timer.start(RETRY_MS)
+            return False
+        self.said.emit(f"saved in {self.project.path}", False)
+        return True
+
+    # How layers and session keep in step
+
+    def _on_inserted(self, event: object) -> None:
+        self._adopt_layer(event.value)
+
+    def _adopt_layer(self, layer: object) -> None:
+        """Take in the image layer of a tomogram that a reader or we made."""
+        tomogram = layer_tomogram(layer)
+        if tomogram is not None and tomogram.name not in self.tomograms:
+            self._adopt(tomogram)
+
+    def _adopt(self, tomogram: Tomogram) -> None:
+        self.tomograms[tomogram.name] = tomogram
+        if self.project is None:
+            self.project = ProjectFolder.beside(tomogram.path)
+            self._load_classes()
+        layer = add_picks_layer(self.viewer, tomogram)
+        layer.events.data.connect(lambda event: self._on_data(tomogram.name, event))
+        try:
+            saved = self.project.load_picks(tomogram)
+        except EctkdError as error:
+            # Never overwritten: the broken file is put aside under another name.
+            broken = self.project.picks_path(tomogram.name)
+            broken.replace(broken.with_suffix(".star.broken"))
+            saved = None
+            self.said.emit(f"{error}; it was kept as {broken.name}.broken", True)
+        if saved is not None:
+            self._learn_classes(saved)
+            self.said.emit(f"{len(saved)} picks of {tomogram.name} are back", False)
+        self._show(tomogram.name, saved if saved is not None else Picks.empty())
+        self._unsaved.discard(tomogram.name)
+        self._timer.start(SAVE_MS)
+        self.set_current(tomogram.name)
+        self.tomograms_changed.emit()
+
+    def _on_removed(self, event: object) -> None:
+        tomogram = layer_tomogram(event.value)
+        name = tomogram.name if tomogram else layer_picks_name(event.value)
+        if name not in self.tomograms or self._is_busy:
+            return
+        if tomogram is None:
+            # The picks were deleted with their layer, perhaps by mistake: undo can help.
+            kept = event.value.metadata["ectkd"]["picks"]
+            layer = add_picks_layer(self.viewer, self.tomograms[name])
+            layer.events.data.connect(lambda event: self._on_data(name, event))
+            self._show(name, kept)
+            self.said.emit("the picks stay; close a tomogram by its image layer", True)
+            return
+        self.save()
+        del self.tomograms[name]
+        points = self.points_layer(name)
+        if points is not None:
+            self._is_busy = True
+            self.viewer.layers.remove(points)
+            self._is_busy = False
+        if self.current is not None and self.current.name == name:
+            self.current = None
+            if self.tomograms:
+                self.set_current(next(iter(self.tomograms)))
+            else:
+                self.current_changed.emit()
+        self.tomograms_changed.emit()
+
+    def _on_data(self, name: str, event: object) -> None:
+        """Take in what the user did to the points of a layer."""
+        action = str(getattr(event, "action", ""))
+        if self._is_busy or action not in {"added", "removed", "changed"}:
+            return
+        layer = self.points_layer(name)
+        before = self.picks(name)
+        after = take_picks(layer, self.tomograms[name])
+        is_new = ~np.isin(after.pick_id, before.pick_id)
+        if is_new.any():
+            labels = after.label.copy()
+            labels[is_new & (labels == UNLABELED)] = self.new_label
+            after = after.with_labels(labels)
+        selected = set(layer.selected_data)
+        self._show(name, after)
+        layer.selected_data = {i for i in selected if i < len(after)}
+        words = {"added": "add picks", "removed": "delete picks"}
+        self.undo_stack.push(
+            ChangePicks(
+                words.get(action, "move picks"),
+                name,
+                before,
+                after,
+                self._show,
+                is_move=action == "changed",
+            )
+        )
+
+    def _show(self, name: str, picks: Picks) -> None:
+        """Put picks into their layer, painted."""
+        layer = self.points_layer(name)
+        if layer is None:
+            return
+        self._is_busy = True
+        try:
+            put_picks(layer, picks, self.tomograms[name], self.min_confidence)
+            self._paint(name)
+        finally:
+            self._is_busy = False
+        self._changed(name)
+        self.picks_changed.emit(name)
+
+    def _paint(self, name: str) -> None:
+        layer = self.points_layer(name)
+        if layer is not None:
+            size = self.diameter / self.tomograms[name].voxel_size
+            paint_picks(layer, self.palette, self.hidden, size, self.min_confidence)
+
+    def _paint_all(self) -> None:
+        for name in self.tomograms:
+            self._paint(name)
+
+    def _set_thickness(self) -> None:
+        """Show the particles around a slice, not only those exactly on it."""
+        self.viewer.dims.thickness = (self.diameter,) * self.viewer.dims.ndim
+
+    def _classes_changed(self) -> None:
+        self._paint_all()
+        self._timer.start(SAVE_MS)
+        self.classes_changed.emit()
+
+    def _changed(self, name: str) -> None:
+        self._unsaved.add(name)
+        self._timer.start(SAVE_MS)
+
+    def _learn_classes(self, picks: Picks) -> None:
+        """Add the classes that labels or predictions name and that are not known yet."""
+        names = set(picks.label) | set(picks.prediction)
+        new = sorted(names - set(self.classes) - set(SPECIAL))
+        self.classes += new
+        for name in new:
+            self.palette.color(name)
+        if new:
+            self.classes_changed.emit()
+
+    def _load_classes(self) -> None:
+        try:
+            classes = self.project.load_classes()
+        except EctkdError as error:
+            self.said.emit(str(error), True)
+            return
+        self.classes = [
+            *classes.names,
+            *(c for c in self.classes if c not in classes.names),
+        ]
+        self.palette = Palette(self.palette.as_dict() | classes.colors)
+        self.diameter = classes.diameter
+        self.classes_changed.emit()
+
+    def _known_facts(self, path: Path) -> dict:
+        """Return what was said of a tomogram when it was last open."""
+        project = self.project
+        if project is None:
+            folder = path.resolve().parent / "ectkd"
+            project = ProjectFolder(folder) if folder.is_dir() else None
+        if project is None:
+            return {}
+        try:
+            for entry in project.load_tomograms():
+                if entry.path == path.resolve():
+                    return entry.model_dump()
+        except EctkdError as error:
+            self.said.emit(str(error), True)
+        return {}
+
+
+def class_choices(session: Session) -> list[str]:
+    """Return the labels that can be given, in the order of their keys: 1 …, 0 last."""
+    return [*session.classes, NONE]
+
+
+def _rows_of(found: Picks, picks: Picks) -> np.ndarray:
+    """Return for each pick its row in `found` by id, −1 where it is not there."""
+    index = {int(number): row for row, number in enumerate(found.pick_id)}
+    return np.array([index.get(int(n), -1) for n in picks.pick_id], dtype=np.int64)

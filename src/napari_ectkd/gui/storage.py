@@ -1,0 +1,131 @@
+"""The project folder: what a session keeps of picks, classes and tomograms.
+
+`<tomogram>.star` holds the picks of a tomogram, `classes.json` the classes with their
+colors and the particle diameter, `tomograms.json` what was opened, `runs/` the runs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from napari_ectkd.errors import FormatError, WriteError
+from napari_ectkd.io.atomic import atomic_path, make_folder
+from napari_ectkd.io.star import read_picks, write_picks
+from napari_ectkd.io.tomogram_list import (
+    TomogramEntry,
+    read_tomogram_list,
+    write_tomogram_list,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from napari_ectkd.io.picks import Picks
+    from napari_ectkd.io.tomogram import Tomogram
+
+FOLDER = "ectkd"
+
+
+@dataclass
+class Classes:
+    """The classes of a project: names in order, their colors, the diameter in Å."""
+
+    names: list[str] = field(default_factory=list)
+    colors: dict[str, str] = field(default_factory=dict)
+    diameter: float = 200.0
+
+
+class ProjectFolder:
+    """Reads and writes the files of a project; holds no state but its path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def beside(cls, tomogram: Path) -> ProjectFolder:
+        """Return the folder `ectkd` beside a tomogram, or one of the user's own.
+
+        A tomogram may lie where nobody can write (an archive, a facility's disk).
+        """
+        folder = tomogram.resolve().parent / FOLDER
+        try:
+            make_folder(folder)
+        except WriteError:
+            owner = "-".join(tomogram.resolve().parent.parts[-2:]).strip("/")
+            folder = platformdirs.user_data_path("napari-ectkd") / owner
+            make_folder(folder)
+        return cls(folder)
+
+    @property
+    def runs(self) -> Path:
+        """Where the runs are."""
+        return self.path / "runs"
+
+    @property
+    def tomograms_path(self) -> Path:
+        """The list of tomograms, as `--tomograms` takes it."""
+        return self.path / "tomograms.json"
+
+    def picks_path(self, name: str) -> Path:
+        """Return the file with the picks of a tomogram."""
+        return self.path / f"{name}.star"
+
+    def save_picks(self, picks: Picks, tomogram: Tomogram) -> None:
+        """Write the picks of a tomogram, whole or not at all."""
+        write_picks(self.picks_path(tomogram.name), picks, tomogram.voxel_size)
+
+    def load_picks(self, tomogram: Tomogram) -> Picks | None:
+        """Return the picks that were saved for a tomogram, if there are any.
+
+        Raises
+        ------
+        FormatError
+            If the file is broken.
+        """
+        path = self.picks_path(tomogram.name)
+        return read_picks(path) if path.exists() else None
+
+    def save_classes(self, classes: Classes) -> None:
+        """Write classes, colors and diameter."""
+        with atomic_path(self.path / "classes.json") as temporary:
+            temporary.write_text(json.dumps(vars(classes), indent=1) + "\n")
+
+    def load_classes(self) -> Classes:
+        """Return the classes of the project; none if it is new.
+
+        Raises
+        ------
+        FormatError
+            If the file is broken.
+        """
+        path = self.path / "classes.json"
+        if not path.exists():
+            return Classes()
+        try:
+            facts: dict[str, Any] = json.loads(path.read_text())
+            return Classes(
+                [str(name) for name in facts["names"]],
+                {str(k): str(v) for k, v in facts["colors"].items()},
+                float(facts["diameter"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise FormatError(
+                f"{path}: broken ({error}); delete it to begin with no classes"
+            ) from error
+
+    def save_tomograms(self, tomograms: Iterable[Tomogram]) -> None:
+        """Write what is open, beside what was open before."""
+        entries = {e.path: e for e in self.load_tomograms()}
+        entries |= {e.path: e for e in map(TomogramEntry.of, tomograms)}
+        write_tomogram_list(self.tomograms_path, list(entries.values()))
+
+    def load_tomograms(self) -> list[TomogramEntry]:
+        """Return what was open before, with what a person said of it."""
+        if not self.tomograms_path.exists():
+            return []
+        return read_tomogram_list(self.tomograms_path)
