@@ -165,13 +165,15 @@ def write_picks(path: Path, picks: Picks, voxel_size: float | dict[str, float]) 
         sizes = np.array([voxel_size[name] for name in picks.tomogram], dtype=float)
     else:
         sizes = np.full(len(picks), float(voxel_size))
+    sizes = np.round(sizes, 6)  # as they are written, so that positions come back equal
     voxels = picks.positions / sizes[:, None]
     table = pd.DataFrame(
         {
-            TOMOGRAM: list(map(escaped, picks.tomogram)),
+            # First, since a line that begins with data_ would begin a block.
             "rlnCoordinateX": voxels[:, 2],
             "rlnCoordinateY": voxels[:, 1],
             "rlnCoordinateZ": voxels[:, 0],
+            TOMOGRAM: list(map(escaped, picks.tomogram)),
         }
     )
     if np.isfinite(picks.angles).any():

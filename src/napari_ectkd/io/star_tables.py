@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pandas as pd
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 # A STAR file has no empty value, so an unlabeled pick needs a word of its own.
 _EMPTY = "<empty>"
-# Quotes can't be escaped in STAR, # begins a comment, and < is for the word above.
-_BREAKS_STAR = r"""[%"'#<\x00-\x1f\x7f]"""
+# Quotes can't be escaped in STAR, # begins a comment, < is for the word above, and what
+# Python takes for a line's end may be any control character or odd space.
+_BREAKS_STAR = re.compile(r"""[%"'#<\x00-\x1f\x7f-\x9f]|[^\S ]""")
 _FLOAT_FORMAT = "%.6f"
 
 
@@ -51,10 +52,12 @@ def read_tables(path: Path) -> dict[str, pd.DataFrame]:
             raise
         what = " ".join(str(error).split())
         raise FormatError(f"{path.name}: not a readable STAR file ({what})") from error
-    return {
+    tables = {
         str(name): pd.DataFrame([block]) if isinstance(block, dict) else block
         for name, block in blocks.items()
     }
+    # starfile takes the word for a missing value, but it may be a name.
+    return {name: table.fillna("nan") for name, table in tables.items()}
 
 
 def write_particles(path: Path, table: pd.DataFrame) -> None:
@@ -78,7 +81,7 @@ def write_particles(path: Path, table: pd.DataFrame) -> None:
 
 def escaped(name: str) -> str:
     """Return a name as one STAR value: what would break it as %XX, empty as a word."""
-    return re.sub(_BREAKS_STAR, lambda m: f"%{ord(m[0]):02X}", name) or _EMPTY
+    return _BREAKS_STAR.sub(lambda found: quote(found[0], safe=""), name) or _EMPTY
 
 
 def unescaped(text: str) -> str:

@@ -152,7 +152,7 @@ def checked_voxel_size(volume: VolumeFile, given: float | None = None) -> float:
     hint = "state it in Å (--voxel-size)"
     if not sizes.all():
         raise VoxelSizeError(f"{name}: the header has no voxel size; {hint}")
-    if np.ptp(sizes) > 0.01 * sizes.min():
+    if np.ptp(sizes) > 0.01 * np.abs(sizes).min():
         text = ", ".join(f"{size:g}" for size in sizes)
         raise VoxelSizeError(
             f"{name}: voxel sizes differ along z, y, x ({text} Å); {hint}"
