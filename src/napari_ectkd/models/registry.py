@@ -27,6 +27,8 @@ class ModelSpec:
         One line for people.
     min_box
         Smallest box in voxels that it can take.
+    learning_rate
+        Highest rate of its schedule by default; without normalization layers, lower.
     builder
         Module and function, `function(n_classes, box_px)`.
     """
@@ -35,6 +37,7 @@ class ModelSpec:
     kind: Kind
     title: str
     min_box: int
+    learning_rate: float
     builder: tuple[str, str]
 
 
@@ -49,6 +52,7 @@ MODELS: dict[str, ModelSpec] = {
             "teacher",
             "the paper's teacher (Guo et al. 2018)",
             8,
+            1e-3,
             (_TEACHERS, "dsrf3d_v2"),
         ),
         ModelSpec(
@@ -56,6 +60,7 @@ MODELS: dict[str, ModelSpec] = {
             "teacher",
             "residual, stride-2 stem, widths 16-32-64",
             12,
+            3e-3,
             (_TEACHERS, "residual_small"),
         ),
         ModelSpec(
@@ -63,6 +68,7 @@ MODELS: dict[str, ModelSpec] = {
             "teacher",
             "residual, full-resolution stem, widths 24-48-96-96",
             12,
+            3e-3,
             (_TEACHERS, "residual"),
         ),
         ModelSpec(
@@ -70,6 +76,7 @@ MODELS: dict[str, ModelSpec] = {
             "student",
             "the paper's student 1",
             27,
+            1e-3,
             (_STUDENTS, "student1"),
         ),
         ModelSpec(
@@ -77,6 +84,7 @@ MODELS: dict[str, ModelSpec] = {
             "student",
             "the paper's student 2",
             27,
+            1e-3,
             (_STUDENTS, "student2"),
         ),
         ModelSpec(
@@ -84,6 +92,7 @@ MODELS: dict[str, ModelSpec] = {
             "student",
             "the paper's student 3",
             27,
+            1e-3,
             (_STUDENTS, "student3"),
         ),
         ModelSpec(
@@ -91,6 +100,7 @@ MODELS: dict[str, ModelSpec] = {
             "student",
             "ours: unpadded, output every 4 voxels",
             24,
+            3e-3,
             (_STUDENTS, "compact"),
         ),
     )

@@ -20,8 +20,12 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
         "batches",
     )
     batch_size: int = Field(50, ge=2, description="subtomograms in one step")
-    learning_rate: float = Field(
-        3e-3, gt=0, le=1, description="highest rate of the one-cycle schedule (AdamW)"
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="highest rate of the one-cycle schedule (AdamW); default: the "
+        "network's own",
     )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled decay")
     label_smoothing: float = Field(

@@ -18,6 +18,7 @@ from napari_ectkd.evaluation.metrics import class_report, confusion_matrix
 from napari_ectkd.events import EpochEnd, Noted, Progress, Saved
 from napari_ectkd.models.checkpoint import save_checkpoint
 from napari_ectkd.models.inference import infer_logits, to_device, to_volumes
+from napari_ectkd.models.registry import find_model
 from napari_ectkd.training.objective import Batch
 from napari_ectkd.training.resume import load_state, save_state, seed_epoch
 
@@ -121,13 +122,14 @@ def fit(
     device = choose_device(config.device)
     dtype = choose_precision(device, config.precision)
     model = to_device(model, device)
+    rate = config.learning_rate or find_model(info.model).learning_rate
     steps = _steps_per_epoch(n_training, config.batch_size)
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        model.parameters(), lr=rate, weight_decay=config.weight_decay
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
-        max_lr=config.learning_rate,
+        max_lr=rate,
         # A first batch at almost no rate: OneCycleLR cannot make a cycle of one step.
         total_steps=max(epochs * steps + 1, 4),
     )
