@@ -20,6 +20,8 @@ _SIGMA_PER_RESOLUTION = 0.225
 """Width of a Gaussian whose transform falls to 1/e at 1 / resolution, as in molmap."""
 _STEPS_PER_RESOLUTION = 5
 """Samples of one resolution: the aliased part of the Gaussian is then below 1e-5."""
+_CARBON = 2.5
+"""Å, the electron scattering factor of carbon at zero angle."""
 _LARGEST_GRID = 640
 
 
@@ -76,7 +78,10 @@ def density_of_atoms(
         atom.aniso = gemmi.SMat33f(0, 0, 0, 0, 0, 0)
         atom.pos -= gemmi.Position(*low)
     calculator = gemmi.DensityCalculatorE()
-    calculator.blur = 8 * np.pi**2 * (_SIGMA_PER_RESOLUTION * resolution) ** 2
+    sigma = _SIGMA_PER_RESOLUTION * resolution
+    calculator.blur = 8 * np.pi**2 * sigma**2
+    # gemmi leaves out what is below an absolute value; here that is 1/1000 of a carbon.
+    calculator.cutoff = 1e-3 * _CARBON / (2 * np.pi * sigma**2) ** 1.5
     calculator.grid.set_size(*(int(n) for n in counts))
     calculator.grid.set_unit_cell(
         gemmi.UnitCell(*(counts * spacing).tolist(), *[90.0] * 3)

@@ -31,7 +31,7 @@ _ENDINGS = (*_MAP_ENDINGS, *ATOM_ENDINGS)
 _SHARE_OF_MAXIMUM = 0.2
 """Voxels above this share of the maximum are taken to be protein."""
 _MARGIN_PX = 3
-"""Voxels that are kept around the protein, for its soft edge."""
+"""Voxels that are kept around the protein, at least, for its soft edge."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,9 @@ def _ending(path: Path) -> str:
 def _load(
     name: str, path: Path, voxel_size: float, resolution: float, is_assembly: bool
 ) -> Density:
+    margin_px = _MARGIN_PX
     if _ending(path) in ATOM_ENDINGS:
+        margin_px = max(margin_px, int(np.ceil(resolution / voxel_size / 2)))
         voxels, size = density_of_atoms(
             path, voxel_size, resolution, is_assembly=is_assembly
         )
@@ -183,15 +185,13 @@ def _load(
             f"{path.name}: nothing brighter than its surroundings; protein is to be "
             "bright in a density"
         )
-    voxels = _resampled(voxels, voxel_size / size)
+    voxels = _resampled(voxels, voxel_size / size, margin_px)
     protein = voxels[voxels > _SHARE_OF_MAXIMUM * voxels.max()]
     return Density(name, voxels / protein.mean(), voxel_size)
 
 
 def _read_map(path: Path) -> tuple[NDArray[np.float32], float]:
     """Return the voxels zyx and their size in Å of an MRC map."""
-    import mrcfile
-
     volume = open_volume(path)
     sizes = np.array(volume.voxel_sizes)
     low, high = PLAUSIBLE_VOXEL_SIZE
@@ -202,24 +202,20 @@ def _read_map(path: Path) -> tuple[NDArray[np.float32], float]:
             f"{path.name}: the header states a voxel of {text} Å (z, y, x); a density "
             "needs its true voxel size there, equal along the axes"
         )
-    with mrcfile.open(path, header_only=True, permissive=True) as mrc:
-        header = mrc.header
-        stored = [int(header[key]) for key in ("maps", "mapr", "mapc")]
     voxels = np.asarray(volume.voxels, dtype=np.float32)
-    if sorted(stored) == [1, 2, 3]:
-        # Crystallographic maps may be stored in another order of axes, a mirror image.
-        voxels = voxels.transpose([stored.index(axis) for axis in (3, 2, 1)])
     return voxels, float(sizes.mean())
 
 
-def _resampled(voxels: NDArray[np.float32], step: float) -> NDArray[np.float32]:
+def _resampled(
+    voxels: NDArray[np.float32], step: float, margin_px: int
+) -> NDArray[np.float32]:
     """Return a cube sampled every `step` voxels, centered on the protein's mass."""
     if step > 1:
         voxels = _low_passed(voxels, 0.5 / step)
     protein = voxels > _SHARE_OF_MAXIMUM * voxels.max()
     center = np.array(ndimage.center_of_mass(np.where(protein, voxels, 0)))
     reach = np.linalg.norm(np.argwhere(protein) - center, axis=1).max() / step
-    half = int(np.ceil(reach)) + _MARGIN_PX
+    half = int(np.ceil(reach)) + margin_px
     n = 2 * half + 1
     cube = ndimage.affine_transform(
         voxels,
@@ -229,7 +225,7 @@ def _resampled(voxels: NDArray[np.float32], step: float) -> NDArray[np.float32]:
         order=3,
     )
     # A sphere, so that noise in the corners of a measured map does not turn along.
-    fade = np.clip((reach + _MARGIN_PX - _distances_px(n)) / 2, 0, 1)
+    fade = np.clip((reach + margin_px - _distances_px(n)) / 2, 0, 1)
     result: NDArray[np.float32] = (cube * fade).astype(np.float32)
     return result
 

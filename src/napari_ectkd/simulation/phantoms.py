@@ -15,8 +15,6 @@ from napari_ectkd.simulation.density import Density
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
     # numpy types the results of its functions as Any.
     Coordinate = Any
     Shape = Callable[[Coordinate, Coordinate, Coordinate], Coordinate]

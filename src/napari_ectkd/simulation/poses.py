@@ -1,9 +1,9 @@
 """Orientations, and densities turned into them.
 
 A rotation takes coordinates of the density (the reference) to those of the particle, as
-a matrix (3, 3) on columns (x, y, z). RELION's angles describe the same rotation A, with
-the third row (sin tilt cos rot, sin tilt sin rot, cos tilt) (`Euler_angles2matrix`). With
-intrinsic z-y'-z'' angles, A is the inverse of Rz(rot) Ry(tilt) Rz(psi).
+a matrix (3, 3) on columns (x, y, z). RELION's angles describe the same rotation: its
+`Euler_angles2matrix` has the third row (sin tilt cos rot, sin tilt sin rot, cos tilt),
+and is the inverse of the intrinsic z-y'-z'' rotation Rz(rot) Ry(tilt) Rz(psi).
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Sampler:
     Attributes
     ----------
     cube_px
-        Edge of the smallest cube that holds it in any orientation, moved by at most half
-        a voxel.
+        Edge of the smallest cube that holds it in any orientation, moved by at most
+        half a voxel.
     """
 
     def __init__(self, density: Density) -> None:

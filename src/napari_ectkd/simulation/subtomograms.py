@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import Finished, Noted, Progress, Saved
 from napari_ectkd.io.picks import NONE
 from napari_ectkd.io.stacks import StackInfo, StackWriter
@@ -77,11 +76,6 @@ def simulate_subtomograms(
         else phantoms(config.voxel_size)
     )
     warnings = list(check_fit(densities, config.box))
-    if len(densities) + (config.none > 0) < 2:
-        raise ConfigError(
-            f"one class only ({densities[0].name}); name more densities, or ask for "
-            "subtomograms of the class none"
-        )
     if config.noise == "per-particle":
         text = (
             "the noise level follows the signal of each particle and would tell its "
