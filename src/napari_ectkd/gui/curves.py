@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy import API_NAME
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
@@ -43,12 +44,12 @@ class Curves(QWidget):
                 (validation, "validation", VALIDATION, 2.5),
             ):
                 self._points[name] = ([], [])
+                pen = graph.mkPen(color, width=width)
                 self._curves[name] = plot.plot(
-                    name=text, pen=graph.mkPen(color, width=width), symbolPen=None,
-                    symbolBrush=color, symbolSize=4,
-                )  # fmt: skip
+                    name=text, pen=pen, symbolPen=None, symbolBrush=color, symbolSize=4
+                )
         self._teacher = graph.InfiniteLine(
-            angle=0, pen=graph.mkPen(TEACHER, width=1.5, style=_dashed())
+            angle=0, pen=graph.mkPen(TEACHER, width=1.5, style=Qt.PenStyle.DashLine)
         )
         accuracy = self.plots["Accuracy"]
         accuracy.setYRange(0, 1, padding=0.03)
@@ -100,16 +101,15 @@ class Curves(QWidget):
             self._teacher.show()
 
 
-def _pyqtgraph() -> object:
+def _pyqtgraph() -> Any:
     """Import pyqtgraph, which is slow, with the binding that napari uses."""
-    os.environ.setdefault("PYQTGRAPH_QT_LIB", {"pyqt6": "PyQt6", "pyqt5": "PyQt5",
-        "pyside6": "PySide6", "pyside2": "PySide2"}[API_NAME.lower()])  # fmt: skip
+    os.environ.setdefault("PYQTGRAPH_QT_LIB", API_NAME)
     import pyqtgraph
 
     return pyqtgraph
 
 
-def _plot(graph: pyqtgraph, title: str) -> pyqtgraph.PlotWidget:
+def _plot(graph: Any, title: str) -> pyqtgraph.PlotWidget:
     plot = graph.PlotWidget(background=None)
     plot.setMinimumHeight(130)
     plot.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -117,8 +117,9 @@ def _plot(graph: pyqtgraph, title: str) -> pyqtgraph.PlotWidget:
     plot.setMouseEnabled(x=False, y=False)  # the wheel is to scroll the panel
     plot.hideButtons()
     plot.setMenuEnabled(False)
-    plot.addLegend(offset=(-8, 6), labelTextColor=_AXES, labelTextSize="8pt",
-        brush=None, pen=None, verSpacing=-6)  # fmt: skip
+    plot.addLegend(
+        offset=(-8, 6), labelTextColor=_AXES, labelTextSize="8pt", verSpacing=-6
+    )
     plot.showGrid(x=False, y=True, alpha=0.2)
     for side in ("left", "bottom"):
         axis = plot.getAxis(side)
@@ -127,9 +128,3 @@ def _plot(graph: pyqtgraph, title: str) -> pyqtgraph.PlotWidget:
     plot.getAxis("left").setWidth(46)  # so that both plots line up
     plot.setLabel("left", title)
     return plot
-
-
-def _dashed() -> object:
-    from qtpy.QtCore import Qt
-
-    return Qt.PenStyle.DashLine

@@ -51,7 +51,7 @@ class FloatEdit(QDoubleSpinBox):
         self, low: float = -1e9, high: float = 1e9, unit: str = "", step: float = 0
     ) -> None:
         super().__init__()
-        self.setDecimals(20)
+        self.setDecimals(60)
         self.setRange(low, high)
         self.setSuffix(f" {unit}" if unit else "")
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
@@ -81,7 +81,7 @@ class FloatEdit(QDoubleSpinBox):
         self.setValue(float(f"{self.value() + steps * step:.12g}"))
 
     def sizeHint(self) -> Any:
-        """Return room for few digits; 20 decimals would fill the panel."""
+        """Return room for few digits; 60 decimals would fill the panel."""
         hint = super().sizeHint()
         hint.setWidth(110)
         return hint
@@ -101,7 +101,7 @@ class FloatEdit(QDoubleSpinBox):
 class BoolEdit(QCheckBox):
     """Yes or no."""
 
-    valueChanged = Signal(object)
+    valueChanged = Signal(bool)
 
     def __init__(self) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class ChoiceEdit(QComboBox):
 class TextEdit(QLineEdit):
     """A line of text."""
 
-    valueChanged = Signal(object)
+    valueChanged = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
@@ -239,9 +239,8 @@ class PathsEdit(QWidget):
 
     def setValue(self, value: Sequence[Path]) -> None:
         """Show other paths."""
-        self._paths = [Path(path) for path in value][
-            -self._limit if self._limit else 0 :
-        ]
+        kept = list(value)[-self._limit :] if self._limit else value
+        self._paths = [Path(path) for path in kept]
         self._shown.setText("; ".join(str(path) for path in self._paths))
         self._shown.setToolTip("\n".join(str(path) for path in self._paths))
         self.valueChanged.emit(self.value())

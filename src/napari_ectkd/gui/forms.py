@@ -36,8 +36,6 @@ _UNITS = {"Å": "Å", "degrees": "°"}
 _MARGIN = 1e-9
 """How near an editor comes to a limit that is itself excluded."""
 
-Choices = list[tuple[Any, str]]
-
 
 class Form(QWidget):
     """Edits one config.
@@ -49,8 +47,8 @@ class Form(QWidget):
     fields
         The fields to show at once, in this order; the others are under `More settings`.
         All, if not given.
-    choices
-        Values and their titles, for fields of text that know what they may be.
+    editors
+        Editors to use in place of those that the fields' types would get.
     hidden
         Fields with no editor, which keep their value.
     """
@@ -61,7 +59,7 @@ class Form(QWidget):
         self,
         config: BaseModel,
         fields: Sequence[str] | None = None,
-        choices: Mapping[str, Choices] | None = None,
+        editors: Mapping[str, QWidget] | None = None,
         hidden: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -69,7 +67,7 @@ class Form(QWidget):
         plain = list(known) if fields is None else list(fields)
         self._config = config
         self.editors = {
-            name: _editor(field, (choices or {}).get(name))
+            name: (editors or {}).get(name) or _editor(field)
             for name, field in known.items()
             if name not in hidden
         }
@@ -158,14 +156,12 @@ def arguments(config: BaseModel) -> list[str]:
     return found
 
 
-def _editor(field: FieldInfo, choices: Choices | None) -> QWidget:
-    """Return the editor for a field's type, limits and choices."""
+def _editor(field: FieldInfo) -> QWidget:
+    """Return the editor for a field's type and limits."""
     kind, is_optional = _without_none(field.annotation)
-    is_choice = get_origin(kind) is Literal or (is_optional and kind is bool)
-    if choices is not None or is_choice:
-        if choices is None:
-            options = (True, False) if kind is bool else get_args(kind)
-            choices = [(o, {True: "yes", False: "no"}.get(o, str(o))) for o in options]
+    if get_origin(kind) is Literal or (is_optional and kind is bool):
+        options = (True, False) if kind is bool else get_args(kind)
+        choices = [(o, {True: "yes", False: "no"}.get(o, str(o))) for o in options]
         automatic = [(None, "automatic")] if is_optional else []
         return ChoiceEdit([*automatic, *choices])
     editor = _plain_editor(kind, field)

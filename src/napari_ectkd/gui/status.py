@@ -38,6 +38,7 @@ class JobStatus(QWidget):
         super().__init__()
         self._job = job
         self._warnings: list[str] = []
+        self.is_error = False
         self.bar = QProgressBar(textVisible=False)
         self.bar.setMaximumHeight(12)
         self.message = _text()
@@ -73,6 +74,7 @@ class JobStatus(QWidget):
 
     def say(self, text: str, *, is_error: bool = False) -> None:
         """Show a message."""
+        self.is_error = is_error
         self.message.setText(text)
         self.message.setStyleSheet(f"color: {_ERROR}" if is_error else "")
         self.message.setVisible(bool(text))

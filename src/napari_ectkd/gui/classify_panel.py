@@ -1,0 +1,243 @@
+"""The panel that classifies picks with a model."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QLabel, QPushButton
+from superqt import QLabeledDoubleSlider
+
+from napari_ectkd.errors import EctkdError
+from napari_ectkd.gui.class_filter import ClassFilter
+from napari_ectkd.gui.device_chooser import DeviceChooser
+from napari_ectkd.gui.editors import ChoiceEdit
+from napari_ectkd.gui.panel import Panel, set_problem
+from napari_ectkd.gui.run_list import RunChooser, find_runs
+from napari_ectkd.gui.session import Session
+from napari_ectkd.gui.status import JobStatus
+from napari_ectkd.io.picks import UNLABELED
+from napari_ectkd.io.star import read_picks, write_picks
+from napari_ectkd.models.checkpoint import CheckpointInfo, read_info
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_ectkd.io.tomogram import Tomogram
+
+_THIS, _ALL = "this", "all"
+
+
+class ClassifyPanel(Panel):
+    """Classifies picks, and shows the predictions by class and confidence."""
+
+    correct_requested = Signal()
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.session = Session.of(napari_viewer)
+        self.job = self.jobs.job("Classification")
+        self.model = RunChooser()
+        self.about = QLabel(wordWrap=True)
+        self.scope = ChoiceEdit([(_THIS, "this tomogram"), (_ALL, "all tomograms")])
+        self.device = DeviceChooser()
+        self.start_button = QPushButton("Classify")
+        self.status = JobStatus(self.job)
+        self.confidence = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.classes = ClassFilter(self.session)
+        self.hint = QLabel(wordWrap=True)
+        self.correct_button = QPushButton("Train again with corrections")
+        self.save_button = QPushButton("Save STAR…")
+        self._queue: list[Tomogram] = []
+        self._n_classified = 0
+        self._folder: tempfile.TemporaryDirectory | None = None
+        self._build()
+        self._connect()
+        self.refresh_runs()
+
+    def problem(self) -> str:
+        """Return why nothing can be classified, or nothing."""
+        if self.job.is_active:
+            return "Classification is at work"
+        if self.session.current is None:
+            return "Open a tomogram first"
+        if self.model.value() is None:
+            return "Choose a model: train or distill one, or browse for a run"
+        if not any(len(self.session.picks(t.name)) for t in self._chosen()):
+            return "No picks to classify: pick particles in step 1"
+        return ""
+
+    def start(self) -> None:
+        """Classify the picks of the chosen tomograms, one after the other."""
+        self._queue = [t for t in self._chosen() if len(self.session.picks(t.name))]
+        self._n_classified = 0
+        self._next()
+
+    def refresh_runs(self) -> None:
+        """Look for models in the project."""
+        # Students first: they are what the work was for.
+        runs = find_runs(self.session.runs_folder())
+        runs.sort(key=lambda run: run.kind != "distill")
+        self.model.offer(runs)
+        self._refresh()
+
+    def _build(self) -> None:
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.addRow("Model", self.model)
+        form.addRow(self.about)
+        form.addRow("Picks of", self.scope)
+        form.addRow("Device", self.device)
+        self.column.addLayout(form)
+        self.column.addWidget(self.start_button)
+        self.column.addWidget(self.status)
+        self.add_heading("Shown")
+        self.confidence.setRange(0, 1)
+        self.confidence.setDecimals(2)
+        self.confidence.setSingleStep(0.01)
+        self.confidence.setValue(self.session.min_confidence)
+        self.confidence.setToolTip(
+            "<qt>Predictions less confident than this are shown as unknown</qt>"
+        )
+        row = QFormLayout()
+        row.addRow("Confidence from", self.confidence)
+        self.column.addLayout(row)
+        self.column.addWidget(self.classes)
+        self.column.addWidget(self.hint)
+        self.column.addWidget(self.correct_button)
+        self.correct_button.setToolTip(
+            "<qt>Labels that you gave to wrong predictions are learned from next</qt>"
+        )
+        buttons = QHBoxLayout()
+        buttons.addStretch(1)
+        buttons.addWidget(self.save_button)
+        self.column.addLayout(buttons)
+        self.column.addStretch(1)
+
+    def _connect(self) -> None:
+        session = self.session
+        self.start_button.clicked.connect(self.start)
+        self.save_button.clicked.connect(self._save)
+        self.correct_button.clicked.connect(self.correct_requested)
+        self.model.valueChanged.connect(self._refresh)
+        self.scope.valueChanged.connect(self._refresh)
+        self.confidence.valueChanged.connect(session.set_min_confidence)
+        self.job.done.connect(self._on_done)
+        self.job.ended.connect(self._on_ended)
+        session.tomograms_changed.connect(self.refresh_runs)
+        session.current_changed.connect(self._refresh)
+        session.picks_changed.connect(self._refresh)
+        for title in ("Training", "Distillation"):
+            self.jobs.job(title, can_go_on=True).ended.connect(self.refresh_runs)
+
+    def _chosen(self) -> list[Tomogram]:
+        if self.scope.value() == _ALL:
+            return list(self.session.tomograms.values())
+        return [self.session.current] if self.session.current else []
+
+    def _next(self) -> None:
+        """Start on the next tomogram of the queue."""
+        tomogram = self._queue.pop(0)
+        self._folder = tempfile.TemporaryDirectory(prefix="ectkd-classify-")
+        folder = Path(self._folder.name)
+        try:
+            picks = self.session.picks(tomogram.name)
+            write_picks(folder / "picks.star", picks, tomogram.voxel_size)
+            self.job.start(self._command(tomogram, folder), folder)
+        except EctkdError as error:
+            self._queue.clear()
+            self.status.say(str(error), is_error=True)
+            return
+        self.status.clear()
+        self._refresh()
+
+    def _command(self, tomogram: Tomogram, folder: Path) -> list[str]:
+        arguments = ["classify", str(tomogram.path.absolute())]
+        arguments += ["--picks", str(folder / "picks.star")]
+        arguments += ["--model", str(self.model.value())]
+        arguments += ["--out", str(folder / "classes.star")]
+        arguments += ["--voxel-size", repr(tomogram.voxel_size)]
+        arguments += ["--invert" if tomogram.is_inverted else "--no-invert"]
+        if tomogram.tilt_range is not None:
+            arguments += ["--tilt-range", *map(str, tomogram.tilt_range)]
+        arguments += ["--device", str(self.device.value())]
+        return [*arguments, "--job", str(folder)]
+
+    def _on_done(self) -> None:
+        try:
+            classified = read_picks(self.job.folder / "classes.star")
+        except EctkdError as error:
+            self.status.say(str(error), is_error=True)
+            return
+        self._n_classified += self.session.merge_predictions(classified)
+        self.status.say(f"{self._n_classified} picks classified.")
+
+    def _on_ended(self) -> None:
+        self._folder.cleanup()
+        if self._queue and not self.status.is_error and not self.job.is_cancelling:
+            self._next()
+        else:
+            self._queue.clear()
+        self._refresh()
+
+    def _save(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Save classified picks", "classes.star", "STAR files (*.star)"
+        )
+        if not path:
+            return
+        sizes = {n: t.voxel_size for n, t in self.session.tomograms.items()}
+        try:
+            write_picks(Path(path), self.session.all_picks(), sizes)
+            self.status.say(f"Saved {path}")
+        except EctkdError as error:
+            self.status.say(str(error), is_error=True)
+
+    def _refresh(self) -> None:
+        set_problem(self.start_button, self.problem(), "Predict the class of each pick")
+        self.about.setText(self._about_model())
+        self.about.setVisible(bool(self.about.text()))
+        picks = self.session.all_picks()
+        set_problem(self.save_button, "" if len(picks) else "No picks to save", "")
+        has_predictions = bool((picks.prediction != UNLABELED).any())
+        self.correct_button.setEnabled(has_predictions)
+        self.hint.setVisible(has_predictions)
+        wrong = (picks.label != picks.prediction) & (picks.prediction != UNLABELED)
+        n_corrected = int((wrong & picks.is_labeled).sum())
+        text = "Wrong? Select the pick, and give it the right label."
+        if n_corrected:
+            text += f" Labels that differ from their prediction: {n_corrected}."
+        self.hint.setText(text)
+
+    def _about_model(self) -> str:
+        path = self.model.value()
+        if path is None:
+            return ""
+        try:
+            info = read_info(path)
+        except EctkdError as error:
+            return str(error)
+        return " ".join([describe(info), *mismatches(info, self.session.current)])
+
+
+def describe(info: CheckpointInfo) -> str:
+    """Return what a model is, in a sentence."""
+    classes = ", ".join(info.classes)
+    return f"{info.model} for {classes}; box {info.box} at {info.voxel_size:g} Å."
+
+
+def mismatches(info: CheckpointInfo, tomogram: Tomogram | None) -> list[str]:
+    """Return in what a tomogram differs from those that a model was trained on."""
+    if tomogram is None:
+        return []
+    found = []
+    size = tomogram.voxel_size
+    if abs(size - info.voxel_size) > 0.01 * info.voxel_size:
+        found.append(f"⚠ The tomogram has {size:g} Å voxels and will be resampled.")
+    ranges = (info.tilt_range, tomogram.tilt_range)
+    if None not in ranges and ranges[0] != ranges[1]:
+        low, high = info.tilt_range
+        found.append(f"⚠ The model knows tilts from {low:g}° to {high:g}°.")
+    return found

@@ -1,0 +1,66 @@
+"""What every panel is: a column that scrolls, and that watches its window's closing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QFrame,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_ectkd.gui.open_jobs import Jobs
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from qtpy.QtGui import QShowEvent
+
+
+class Panel(QWidget):
+    """A column of widgets for a task with a job; fits a dock of 350 px.
+
+    Parameters
+    ----------
+    viewer
+        Whose jobs the panel shows.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        super().__init__()
+        self.jobs = Jobs.of(viewer)
+        content = QWidget()
+        self.column = QVBoxLayout(content)
+        self.column.setContentsMargins(6, 6, 6, 6)
+        self.column.setSpacing(6)
+        area = QScrollArea(widgetResizable=True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(content)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(area)
+        self.setMinimumWidth(340)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Watch the window that the panel is in now."""
+        super().showEvent(event)
+        self.jobs.watch(self)
+
+    def add_heading(self, text: str) -> None:
+        """Add a heading to the column."""
+        label = QLabel(text)
+        font = label.font()
+        font.setBold(True)
+        label.setFont(font)
+        self.column.addWidget(label)
+
+
+def set_problem(button: QPushButton, problem: str, otherwise: str) -> None:
+    """Disable a button that cannot work, with a tooltip that says why."""
+    button.setEnabled(not problem)
+    button.setToolTip(f"<qt>{problem or otherwise}</qt>")

@@ -1,0 +1,74 @@
+"""All steps of the work in one dock widget, in order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
+
+from napari_ectkd.gui.classify_panel import ClassifyPanel
+from napari_ectkd.gui.distill_panel import DistillPanel
+from napari_ectkd.gui.open_jobs import Jobs
+from napari_ectkd.gui.pick_panel import PickPanel
+from napari_ectkd.gui.run_list import find_runs
+from napari_ectkd.gui.session import Session
+from napari_ectkd.gui.train_panel import TrainPanel
+from napari_ectkd.io.picks import UNLABELED
+
+if TYPE_CHECKING:
+    import napari
+
+_TITLES = ("1 Pick and label", "2 Train", "3 Distill", "4 Classify")
+
+
+class StudioPanel(QWidget):
+    """The panels as tabs; a tab with a check mark has been done."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self.session = Session.of(napari_viewer)
+        self.pick = PickPanel(napari_viewer)
+        self.train = TrainPanel(napari_viewer)
+        self.distill = DistillPanel(napari_viewer)
+        self.classify = ClassifyPanel(napari_viewer)
+        self.tabs = QTabWidget(documentMode=True)
+        self.tabs.setUsesScrollButtons(False)
+        panels = (self.pick, self.train, self.distill, self.classify)
+        for panel, title in zip(panels, _TITLES, strict=True):
+            self.tabs.addTab(panel, title)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.tabs)
+        self._kinds: set[str] = set()
+        jobs = Jobs.of(napari_viewer)
+        for title in ("Training", "Distillation"):
+            jobs.job(title, can_go_on=True).ended.connect(self._refresh_runs)
+        self.session.tomograms_changed.connect(self._refresh_runs)
+        self.session.picks_changed.connect(self._refresh)
+        self.classify.correct_requested.connect(self._train_again)
+        self._refresh_runs()
+
+    def done_steps(self) -> list[bool]:
+        """Return for each step whether there is something for the next to go on with."""
+        picks = self.session.all_picks()
+        n_classes = len(np.unique(picks.label[picks.is_labeled].astype(str)))
+        return [
+            n_classes >= 2,
+            "train" in self._kinds,
+            "distill" in self._kinds,
+            bool((picks.prediction != UNLABELED).any()),
+        ]
+
+    def _refresh_runs(self) -> None:
+        runs = find_runs(self.session.runs_folder())
+        self._kinds = {run.kind for run in runs if run.state == "finished"}
+        self._refresh()
+
+    def _refresh(self) -> None:
+        for index, is_done in enumerate(self.done_steps()):
+            mark = " ✓" if is_done else ""
+            self.tabs.setTabText(index, _TITLES[index] + mark)
+
+    def _train_again(self) -> None:
+        self.tabs.setCurrentWidget(self.train)
