@@ -90,6 +90,13 @@ class TomogramSimulation(_Simulation, frozen=True, extra="forbid"):
     gap: float = Field(
         0, ge=0, le=10_000, description="Å, least gap between enclosing spheres"
     )
+    margin: float | None = Field(
+        None,
+        ge=0,
+        le=100_000,
+        description="Å, that centers keep from the faces; default: half a box, so that "
+        "each particle can be cropped",
+    )
     invert: bool = Field(False, description="write protein dark")
 
     @field_validator("shape")

@@ -80,11 +80,23 @@ def simulate_tomogram(config: TomogramSimulation, *, cancel: Cancel) -> Iterator
     indices = np.repeat(np.arange(len(densities)), config.per_class)
     radii_px = np.array([densities[i].radius for i in indices]) / config.voxel_size
     positions_px = place_spheres(
-        radii_px, config.shape, config.gap / config.voxel_size, streams[0]
+        radii_px,
+        config.shape,
+        config.gap / config.voxel_size,
+        streams[0],
+        margin_px=_margin_px(config),
     )
     return _simulate(
         config, densities, indices, positions_px, streams[1:], warnings, cancel
     )
+
+
+def _margin_px(config: TomogramSimulation) -> float:
+    """Return the stated margin in voxels, or half a box where the shape has room."""
+    if config.margin is not None:
+        return config.margin / config.voxel_size
+    has_room = min(config.shape) > config.box
+    return config.box / 2 if has_room else 0.0
 
 
 def place_spheres(
@@ -92,6 +104,8 @@ def place_spheres(
     shape: tuple[int, int, int],
     gap_px: float,
     random: np.random.Generator,
+    *,
+    margin_px: float = 0.0,
 ) -> NDArray[np.float64]:
     """Return random centers of spheres that overlap neither each other nor the border.
 
@@ -105,6 +119,8 @@ def place_spheres(
         Voxels that are kept free between two spheres.
     random
         Where all draws come from.
+    margin_px
+        Voxels that centers keep from the faces, if that is more than the radius.
 
     Returns
     -------
@@ -122,7 +138,8 @@ def place_spheres(
     placed: list[int] = []
     for index in np.argsort(-radii_px, kind="stable"):
         radius = radii_px[index]
-        low, high = np.full(3, radius), last - radius
+        inset = max(radius, margin_px)
+        low, high = np.full(3, inset), last - inset
         if (low > high).any():
             raise DataError(
                 f"a particle {2 * radius:.0f} voxels wide does not fit into a tomogram "
