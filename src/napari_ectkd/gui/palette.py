@@ -1,61 +1,68 @@
-"""Class names and their colors."""
+"""Class names and their colors: bright on a gray tomogram, and never dealt out anew."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+import colorsys
 
 from napari_ectkd.io.picks import NONE, UNKNOWN, UNLABELED
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-# Bright on a gray tomogram and far apart for color-blind eyes too: Okabe and Ito (2008),
-# their blue made lighter, then hues between them.
 COLORS = (
-    "#e69f00",
-    "#56b4e9",
-    "#00c08b",
-    "#f0e442",
-    "#4f8bff",
-    "#ff6a2b",
-    "#e88ac0",
-    "#b3e04a",
-    "#a98bff",
-    "#35e0d8",
-    "#ff5c7a",
-    "#c9a36b",
+    "#ff5c5c",
+    "#4fc3f7",
+    "#ffd54f",
+    "#7bd88f",
+    "#c58af9",
+    "#ff9440",
+    "#3fd0c0",
+    "#f06fb1",
+    "#b5e048",
+    "#8c9eff",
+    "#e0b080",
+    "#a7e3ff",
 )
-SPECIAL = MappingProxyType({NONE: "#8c8c8c", UNKNOWN: "#c94fd1", UNLABELED: "#f4f4f4"})
+"""The first classes' colors, in order."""
+
+SPECIAL = {NONE: "#9a9a9a", UNKNOWN: "#ffffff", UNLABELED: "#fff3b0"}
+"""Not classes of particles, and not to be taken for one."""
 
 
-@dataclass(frozen=True)
 class Palette:
-    """A color for each class; a value, so that it can be kept and compared."""
+    """A color for each class; the first class asked for gets the first color.
 
-    colors: Mapping[str, str] = field(default_factory=dict)
+    Parameters
+    ----------
+    colors
+        Colors that are settled, `#rrggbb` by class name.
+    """
 
-    def __getitem__(self, name: str) -> str:
-        """Return the color of a class as `#rrggbb`; white for one never added."""
-        return self.colors.get(name) or SPECIAL.get(name, "#ffffff")
+    def __init__(self, colors: dict[str, str] | None = None) -> None:
+        self._colors = dict(colors or {})
 
-    def with_class(self, name: str, color: str | None = None) -> Palette:
-        """Return a palette with this class too, in the first color not yet taken."""
-        if color is None:
-            if name in self.colors or name in SPECIAL:
-                return self
-            taken = set(self.colors.values())
-            free = [c for c in COLORS if c not in taken]
-            color = free[0] if free else COLORS[len(self.colors) % len(COLORS)]
-        return replace(self, colors={**self.colors, name: color})
+    def color(self, name: str) -> str:
+        """Return the color of a class, choosing one if it is new."""
+        if name in SPECIAL:
+            return SPECIAL[name]
+        if name not in self._colors:
+            self._colors[name] = self._next()
+        return self._colors[name]
 
-    def renamed(self, old: str, new: str) -> Palette:
-        """Return a palette in which a class has another name, its color kept."""
-        return replace(
-            self, colors={new if n == old else n: c for n, c in self.colors.items()}
-        )
+    def set_color(self, name: str, color: str) -> None:
+        """Settle the color of a class, `#rrggbb`."""
+        self._colors[name] = color
 
-    def without(self, name: str) -> Palette:
-        """Return a palette without a class."""
-        return replace(self, colors={n: c for n, c in self.colors.items() if n != name})
+    def rename(self, old: str, new: str) -> None:
+        """Let a class keep its color under another name."""
+        self._colors[new] = self._colors.pop(old, None) or self._next()
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the settled colors by class."""
+        return dict(self._colors)
+
+    def _next(self) -> str:
+        taken = set(self._colors.values())
+        for color in COLORS:
+            if color not in taken:
+                return color
+        hue = (len(self._colors) * 0.618034) % 1
+        red, green, blue = colorsys.hsv_to_rgb(hue, 0.55, 1.0)
+        return "#" + "".join(f"{round(255 * c):02x}" for c in (red, green, blue))

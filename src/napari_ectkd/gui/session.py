@@ -1,10 +1,10 @@
-"""What the panels of one viewer share: tomograms, picks, classes, the project folder."""
+"""What the panels of a viewer share: tomograms, picks, classes, project folder."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -56,7 +56,7 @@ class Session(QObject):
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
-        self.viewer = viewer
+        self._viewer = ref(viewer)  # else no viewer would ever be freed
         self.tomograms: dict[str, Tomogram] = {}
         self.current: Tomogram | None = None
         self.classes: list[str] = []
@@ -80,9 +80,19 @@ class Session(QObject):
     @classmethod
     def of(cls, viewer: ViewerModel) -> Session:
         """Return the session of a viewer, the same for all of its panels."""
+        # Plugins are given a proxy, a new one for each panel.
+        viewer = getattr(viewer, "__wrapped__", viewer)
         if viewer not in _OF_VIEWER:
             _OF_VIEWER[viewer] = cls(viewer)
         return _OF_VIEWER[viewer]
+
+    @property
+    def viewer(self) -> ViewerModel:
+        """The viewer whose panels share this."""
+        viewer = self._viewer()
+        if viewer is None:
+            raise RuntimeError("the viewer of this session is gone")
+        return viewer
 
     # Tomograms
 
@@ -101,7 +111,7 @@ class Session(QObject):
         Raises
         ------
         EctkdError
-            If it cannot be opened; `VoxelSizeError` if its voxel size must be asked for.
+            If it cannot be opened; `VoxelSizeError` to ask for its voxel size.
         """
         known = self._known_facts(path)
         tomogram = open_tomogram(
@@ -182,7 +192,7 @@ class Session(QObject):
         return join_picks([self.picks(name) for name in self.tomograms])
 
     def set_picks(self, name: str, picks: Picks, text: str = "") -> None:
-        """Replace the picks of a tomogram; can be undone if `text` says what was done."""
+        """Replace the picks of a tomogram; undoable if `text` says what was done."""
         before = self.picks(name)
         self._show(name, picks)
         if text:
@@ -292,7 +302,7 @@ class Session(QObject):
         self._classes_changed()
 
     def remove_class(self, name: str) -> None:
-        """Remove a class; its picks stay, without a label. Can be undone pick by pick."""
+        """Remove a class; its picks stay, without a label."""
         self.classes.remove(name)
         for tomogram in self.tomograms:
             picks = self.picks(tomogram)
@@ -426,7 +436,7 @@ class Session(QObject):
         if name not in self.tomograms or self._is_busy:
             return
         if tomogram is None:
-            # The picks were deleted with their layer, perhaps by mistake: undo can help.
+            # The picks went with their layer, perhaps by mistake.
             kept = event.value.metadata["ectkd"]["picks"]
             layer = add_picks_layer(self.viewer, self.tomograms[name])
             layer.events.data.connect(lambda event: self._on_data(name, event))
@@ -478,6 +488,7 @@ class Session(QObject):
 
     def _show(self, name: str, picks: Picks) -> None:
         """Put picks into their layer, painted."""
+        self._learn_classes(picks)  # undo may bring back a name since changed
         layer = self.points_layer(name)
         if layer is None:
             return
@@ -514,7 +525,7 @@ class Session(QObject):
         self._timer.start(SAVE_MS)
 
     def _learn_classes(self, picks: Picks) -> None:
-        """Add the classes that labels or predictions name and that are not known yet."""
+        """Add the classes that labels or predictions name and that are new."""
         names = set(picks.label) | set(picks.prediction)
         new = sorted(names - set(self.classes) - set(SPECIAL))
         self.classes += new

@@ -1,58 +1,82 @@
-"""Undo and redo of everything done to picks, labels and classes."""
+"""Undo and redo of what is done to picks: snapshots, since picks are immutable."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from qtpy.QtGui import QUndoCommand, QUndoStack
-
-from napari_ectkd.gui.palette import Palette
+from qtpy.QtGui import QUndoCommand
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from napari_ectkd.io.picks import Picks
 
-LIMIT = 200
-"""Steps that are kept. A step shares all picks that it did not change."""
+_MOVE = 1
 
 
-@dataclass(frozen=True, eq=False)
-class State:
-    """What a user works on: classes, their colors, and the picks of each tomogram."""
+class ChangePicks(QUndoCommand):
+    """One change of the picks of a tomogram, which has been made already.
 
-    classes: tuple[str, ...] = ()
-    palette: Palette = field(default_factory=Palette)
-    picks: Mapping[str, Picks] = field(default_factory=dict)
+    Parameters
+    ----------
+    text
+        What was done, as after "Undo".
+    name
+        The tomogram.
+    before, after
+        Its picks.
+    show
+        What puts picks of a tomogram into their layer.
+    is_move
+        Whether picks were only moved: further moves of the same ones join this step.
+    """
 
-
-class History(QUndoStack):
-    """A stack of states; what was done already is pushed, not done again."""
-
-    def __init__(self, restore: Callable[[State], None]) -> None:
-        super().__init__()
-        self.setUndoLimit(LIMIT)
-        self._restore = restore
-
-    def record(self, text: str, before: State, after: State) -> None:
-        """Add a step that was just done."""
-        self.push(_Step(text, before, after, self._restore))
-
-
-class _Step(QUndoCommand):
     def __init__(
-        self, text: str, before: State, after: State, restore: Callable[[State], None]
+        self,
+        text: str,
+        name: str,
+        before: Picks,
+        after: Picks,
+        show: Callable[[str, Picks], None],
+        *,
+        is_move: bool = False,
     ) -> None:
         super().__init__(text)
-        self._before, self._after, self._restore = before, after, restore
+        self._name, self._before, self._after = name, before, after
+        self._show, self._is_move = show, is_move
         self._is_new = True
 
+    def id(self) -> int:
+        """Return which steps may be joined."""
+        return _MOVE if self._is_move else -1
+
+    def mergeWith(self, other: QUndoCommand) -> bool:
+        """Join a move that goes on from this one with the same picks."""
+        goes_on = (
+            isinstance(other, ChangePicks)
+            and other._name == self._name
+            and other._before is self._after
+            and _moved(self) == _moved(other)
+        )
+        if goes_on:
+            self._after = other._after
+        return goes_on
+
     def undo(self) -> None:
-        self._restore(self._before)
+        """Show the picks as they were."""
+        self._show(self._name, self._before)
 
     def redo(self) -> None:
+        """Show the picks as they became."""
         if self._is_new:  # Qt redoes a step when it is pushed
             self._is_new = False
         else:
-            self._restore(self._after)
+            self._show(self._name, self._after)
+
+
+def _moved(step: ChangePicks) -> set[int]:
+    """Return the ids of the picks whose position a move changed."""
+    if len(step._before) != len(step._after):
+        return set()
+    is_moved = (step._before.positions != step._after.positions).any(axis=1)
+    return set(step._after.pick_id[is_moved])
