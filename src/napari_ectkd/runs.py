@@ -1,9 +1,9 @@
 """Work in a folder: its event log, its cancel request, and for a run its checkpoints.
 
 A job is anything long that a process of its own does. Its folder holds `events.jsonl`
-(one event a line, see `events`), `process.json` (who does it) and, once somebody asks to
-stop, `cancel`. Whoever can see the folder can follow and cancel the job, also after the
-program that started it is gone.
+(one event a line, see `events`), `process.json` (who does it) and, once somebody asks
+to stop, `cancel`. Whoever can see the folder can follow and cancel the job, also after
+the program that started it is gone.
 
 A run is a job that makes a model. Its folder holds `config.json`, `best.safetensors`,
 `last.safetensors` and, while unfinished, `resume.safetensors` too.
@@ -73,6 +73,7 @@ class JobFolder:
         if self.is_running() and self._process()["pid"] != os.getpid():
             raise ConfigError(f"{self.path}: another process is at work in this folder")
         self.cancel_path.unlink(missing_ok=True)
+        self._end_last_line()
         process = psutil.Process()
         with atomic_path(self.path / "process.json") as temporary:
             temporary.write_text(
@@ -125,6 +126,16 @@ class JobFolder:
             return "failed"
         return "cancelled" if isinstance(last, Cancelled) else "interrupted"
 
+    def _end_last_line(self) -> None:
+        """End a line that a killed process left half-written: the next is another."""
+        if self.events_path.exists():
+            with self.events_path.open("rb+") as file:
+                size = file.seek(0, os.SEEK_END)
+                if size:
+                    file.seek(size - 1)
+                    if file.read(1) != b"\n":
+                        file.write(b"\n")
+
     def _process(self) -> dict[str, Any]:
         try:
             facts: dict[str, Any] = json.loads((self.path / "process.json").read_text())
@@ -159,6 +170,9 @@ class Run(JobFolder):
     def create(self, config: dict[str, Any]) -> None:
         """Make the folder and write the settings (JSON values) into it.
 
+        A run that ended before it saved anything, say since its data was not there, is
+        begun anew; its log goes on.
+
         Raises
         ------
         ConfigError
@@ -166,7 +180,10 @@ class Run(JobFolder):
         WriteError
             If it cannot be written.
         """
-        if self.path.is_file() or self.config_path.exists() or self.best_path.exists():
+        if self.path.is_file():
+            raise ConfigError(f"{self.path} is a file; name a new folder for the run")
+        saved = (self.best_path, self.last_path, self.resume_path)
+        if any(path.exists() for path in saved) or self.is_running():
             raise ConfigError(
                 f"{self.path} holds a run already; name a new folder, or go on with "
                 "that run (--resume)"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from cyclopts import Parameter
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from napari_ectkd.cli.console import Console
 from napari_ectkd.cli.drive import drive
 from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.distillation.config import DistillConfig
-from napari_ectkd.errors import ConfigError
+from napari_ectkd.errors import ConfigError, FormatError
 from napari_ectkd.events import Finished, Saved
 from napari_ectkd.picking.config import PickConfig
 from napari_ectkd.prediction.config import ClassifyConfig
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from napari_ectkd.events import Cancel, Event
 
+_Settings = TypeVar("_Settings", bound=BaseModel)
 _FLAT = Parameter(name="*", negative_iterable=())
 
 
@@ -142,8 +143,8 @@ def train(
     run = Run(out)
     if resume:
         kept = _kept_settings(run, "train")
-        data = DataConfig.model_validate(kept["data"])
-        config = TrainConfig.model_validate(kept["config"])
+        data = _kept(run, DataConfig, kept, "data")
+        config = _kept(run, TrainConfig, kept, "config")
     else:
         run.create(settings("train", data, config))
     console = output.console()
@@ -181,9 +182,9 @@ def distill(
     teachers = [path.resolve() for path in teacher]
     if resume:
         kept = _kept_settings(run, "distill")
-        data = DataConfig.model_validate(kept["data"])
-        config = DistillConfig.model_validate(kept["config"])
-        teachers = [Path(path) for path in kept["teachers"]]
+        data = _kept(run, DataConfig, kept, "data")
+        config = _kept(run, DistillConfig, kept, "config")
+        teachers = [Path(path) for path in kept.get("teachers", [])]
     elif not teachers:
         raise ConfigError("no teacher to learn from; name its run (--teacher RUN)")
     else:
@@ -418,6 +419,18 @@ def _kept_settings(run: Run, kind: str) -> dict[str, Any]:
     return kept
 
 
+def _kept(run: Run, kind: type[_Settings], kept: dict[str, Any], key: str) -> _Settings:
+    """Return one part of the settings that a run was started with."""
+    try:
+        return kind.model_validate(kept.get(key))
+    except ValidationError as error:
+        what = "; ".join(f"{p['loc']}: {p['msg']}" for p in error.errors())
+        raise FormatError(
+            f"{run.config_path}: settings that this version cannot read ({what}); "
+            "start a new run"
+        ) from error
+
+
 def _counts(names: Any) -> tuple[list[str], list[int]]:
     import numpy as np
 
@@ -442,6 +455,7 @@ def _show_model(console: Console, result: dict[str, Any]) -> None:
 
 
 def show_comparison(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Show what teachers and student cost, and how well they do."""
     slowest = max(row["ms_per_subtomogram"] for row in rows)
     console.table(
         "teacher and student on this machine",

@@ -1,4 +1,4 @@
-"""The whole job on phantoms: simulate, train, distill, pick, classify, evaluate, show."""
+"""The whole job on phantoms: simulate, train, distill, pick, classify, evaluate."""
 
 from __future__ import annotations
 
@@ -42,8 +42,9 @@ def demo(
 ) -> None:
     """Run the main job on phantoms: from nothing to a student's colored points.
 
-    Simulates a tomogram of seven kinds of phantoms and a training set, trains a teacher,
-    distills a student, picks, classifies the picks and compares them with the truth.
+    Simulates a tomogram of seven kinds of phantoms and a training set, trains a
+    teacher, distills a student, picks, classifies the picks and compares them with the
+    truth.
     """
     console = Console(is_json=json_result)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):

@@ -57,7 +57,8 @@ def is_inside(
             f"tomogram {tomogram.name}, {' × '.join(map(str, shape))} voxels of "
             f"{tomogram.voxel_size:g} Å; take a smaller box"
         )
-    inside: NDArray[np.bool_] = ((start >= 0) & (start + edge <= shape)).all(axis=1)
+    fits: NDArray[np.bool_] = (start >= 0) & (start + edge <= shape)
+    inside: NDArray[np.bool_] = np.logical_and.reduce(fits, axis=1)
     return inside
 
 

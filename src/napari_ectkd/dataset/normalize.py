@@ -70,6 +70,8 @@ def tomogram_statistics(tomogram: Tomogram, voxel_size: float) -> Statistics:
 def stack_statistics(volumes: Sequence[NDArray]) -> Statistics:
     """Return the statistics of a set of subtomograms, from up to 512 of them.
 
+    NaN voxels are passed over here: who reads the subtomogram says which one it is.
+
     Raises
     ------
     DataError
@@ -87,7 +89,8 @@ def normalize_each(volumes: NDArray[np.float32]) -> NDArray[np.float32]:
     axes = (1, 2, 3)
     centered = volumes - volumes.mean(axis=axes, keepdims=True)
     scale: NDArray[np.float32] = centered.std(axis=axes, keepdims=True)
-    return centered / np.maximum(scale, 1e-12)
+    normalized: NDArray[np.float32] = centered / np.maximum(scale, 1e-12)
+    return normalized
 
 
 def _clipped_statistics(
@@ -95,6 +98,9 @@ def _clipped_statistics(
 ) -> Statistics:
     parts = [block.ravel() for block in blocks]
     values = np.concatenate(parts) if parts else np.zeros(1, dtype=np.float32)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        raise DataError(f"{owner} has NaN or infinite voxels only")
     low, high = np.percentile(values, [1, 99])
     values = np.clip(values, low, high)
     std = float(values.std(dtype=np.float64))

@@ -285,8 +285,9 @@ def _load_picks(
         inside = is_inside(tomogram, here.positions, config.box, voxel_size)
         if not inside.all():
             yield Noted(
-                text=f"{name}: {(~inside).sum()} of {len(here)} labeled picks are nearer "
-                f"to the edge than half a box of {config.box} voxels and are left out",
+                text=f"{name}: {(~inside).sum()} of {len(here)} labeled picks are "
+                f"nearer to the edge than half a box of {config.box} voxels and are "
+                "left out",
                 is_warning=True,
             )
         if tomogram.contrast_is_guessed:
@@ -304,7 +305,7 @@ def _load_picks(
         statistics = tomogram_statistics(tomogram, voxel_size)
         parts.append(
             LabeledSubtomograms(
-                volumes=crops,
+                volumes=list(crops),
                 label=here.label,
                 scale=np.tile([statistics.mean, statistics.std], (len(here), 1)),
                 mode="subtomogram" if config.normalize == "subtomogram" else "data",
@@ -316,7 +317,13 @@ def _load_picks(
                 positions=here.positions,
             )
         )
-    return _joined(parts)
+    joined = _joined(parts)
+    if not len(joined):
+        raise DataError(
+            f"{path.name}: all labeled picks are nearer to the edge than half a box of "
+            f"{config.box} voxels; take a smaller box, or label others"
+        )
+    return joined
 
 
 def contrast_guess(tomogram: Tomogram) -> str:

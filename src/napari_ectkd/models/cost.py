@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -80,7 +81,7 @@ def time_models(
                 torch.inference_mode(),
                 torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
             ):
-                taken = _timed(lambda model=model: model(volumes), device)
+                taken = _timed(partial(model, volumes), device)
             if turn >= 2:
                 times.append(taken)
     return [1000 * statistics.median(times) / batch_size for times in seconds]

@@ -77,7 +77,7 @@ def infer_logits(
             torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
         ):
             total = sum(model(rotate(volumes, view)).float() for view in views)
-        parts.append((total / len(views)).cpu())  # type: ignore[union-attr]
+        parts.append((total / len(views)).cpu())
         now = time.monotonic()
         done = min(first + batch_size, len(index))
         if now - last > 0.2 or done == len(index):

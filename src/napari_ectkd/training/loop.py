@@ -261,7 +261,7 @@ def _train_epoch(
                 "--precision float32"
             )
         optimizer.zero_grad(set_to_none=True)
-        terms.loss.backward()
+        terms.loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         losses.append(float(terms.loss.detach()))

@@ -139,7 +139,8 @@ def _say_what_matters(
         if n == 0:
             raise DataError(
                 f"no labels of {name} left to learn from after the split for "
-                "validation; label more of them, in more places, or use --validation-fraction 0"
+                "validation; label more of them, in more places, or use "
+                "--validation-fraction 0"
             )
         if n < FEW:
             yield Noted(
