@@ -141,10 +141,11 @@ def _center_and_deviation(
     values = np.concatenate(parts)
     # Rounding leaves traces of a response where a tomogram is padded with a constant.
     values = values[np.abs(values) > 1e-5 * np.abs(values).max()]
-    if values.size == 0:
+    center = float(np.median(values)) if values.size else 0.0
+    deviation = float(np.median(np.abs(values - center))) if values.size else 0.0
+    if deviation == 0:
         raise DataError(f"{tomogram.name}: all voxels are the same, nothing to pick")
-    center = float(np.median(values))
-    return center, 1.4826 * float(np.median(np.abs(values - center)))
+    return center, 1.4826 * deviation
 
 
 def _tiles(shape: list[int], length: int) -> list[tuple[Span, Span, Span]]:
