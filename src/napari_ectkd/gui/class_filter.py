@@ -33,7 +33,7 @@ class ClassFilter(QListWidget):
         self.refresh()
 
     def counts(self) -> dict[str, int]:
-        """Return how many picks are shown as each class, in the order of the classes."""
+        """Return how many picks are shown as each class, classes in order."""
         session = self._session
         found = Counter(shown_class(session.all_picks(), session.min_confidence))
         order = [*session.classes, NONE, UNKNOWN, UNLABELED]
@@ -62,8 +62,8 @@ class ClassFilter(QListWidget):
             item.setToolTip("Uncheck to hide these picks")
             self.addItem(item)
         self.blockSignals(False)
-        height = max(self.sizeHintForRow(0), 20) * len(rows) + 8
-        self.setFixedHeight(min(height, 260))
+        height = sum(self.sizeHintForRow(row) for row in range(len(rows)))
+        self.setFixedHeight(min(height + 2 * self.frameWidth() + 4, 260))
         self.setVisible(bool(rows))
 
     def _on_checked(self) -> None:

@@ -85,7 +85,7 @@ class ClassifyPanel(Panel):
 
     def _build(self) -> None:
         form = QFormLayout()
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Model", self.model)
         form.addRow(self.about)
         form.addRow("Picks of", self.scope)
@@ -171,11 +171,13 @@ class ClassifyPanel(Panel):
         except EctkdError as error:
             self.status.say(str(error), is_error=True)
             return
-        self._n_classified += self.session.merge_predictions(classified)
+        self.session.merge_predictions(classified)
+        self._n_classified += int((classified.prediction != UNLABELED).sum())
         self.status.say(f"{self._n_classified} picks classified.")
 
     def _on_ended(self) -> None:
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
         if self._queue and not self.status.is_error and not self.job.is_cancelling:
             self._next()
         else:

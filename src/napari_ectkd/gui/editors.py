@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLineEdit,
     QPushButton,
+    QSizePolicy,
     QSpinBox,
     QToolButton,
     QWidget,
@@ -83,7 +84,7 @@ class FloatEdit(QDoubleSpinBox):
     def sizeHint(self) -> Any:
         """Return room for few digits; 60 decimals would fill the panel."""
         hint = super().sizeHint()
-        hint.setWidth(110)
+        hint.setWidth(90)
         return hint
 
     def minimumSizeHint(self) -> Any:
@@ -126,7 +127,8 @@ class ChoiceEdit(QComboBox):
         self.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
-        self.setMinimumContentsLength(10)
+        self.setMinimumContentsLength(8)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self._values: list[Any] = []
         self.setChoices(choices)

@@ -122,7 +122,7 @@ class Form(QWidget):
         rows = QWidget()
         layout = QFormLayout(rows)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for name in names:
             editor = self.editors[name]
             layout.addRow(words(name), editor)

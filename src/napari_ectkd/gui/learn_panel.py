@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QLineEdit, QPushButton
 
 from napari_ectkd.errors import EctkdError
@@ -57,6 +58,8 @@ class LearnPanel(Panel):
         self.curves = Curves()
         self.summary = QLabel(wordWrap=True)
         self.table = ResultTable()
+        self._settled = QTimer(self)
+        self._settled.setSingleShot(True)
         self._build()
         self._connect()
         self.refresh_runs()
@@ -130,6 +133,7 @@ class LearnPanel(Panel):
         self.column.addWidget(self.data)
         self.column.addWidget(self.form)
         row = QFormLayout()
+        row.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         row.addRow("Run name", self.name)
         self.column.addLayout(row)
         self.column.addWidget(self.start_button)
@@ -162,6 +166,7 @@ class LearnPanel(Panel):
         self.job.progressed.connect(self._on_event)
         self.job.done.connect(self._on_done)
         self.job.ended.connect(self.refresh_runs)
+        self._settled.timeout.connect(lambda: self.area.ensureWidgetVisible(self.table))
 
     def _begin(self, command: list[str], run: Path) -> None:
         self._forget()
@@ -184,6 +189,7 @@ class LearnPanel(Panel):
         self.status.say("")
         self.summary.show()
         self.show_result(result)
+        self._settled.start(0)  # until then the layout does not know the table's height
 
     def _settings_problem(self) -> str:
         name = self.name.text().strip()

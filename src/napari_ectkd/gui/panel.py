@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import (
     QFrame,
     QLabel,
@@ -37,19 +37,28 @@ class Panel(QWidget):
         self.column = QVBoxLayout(content)
         self.column.setContentsMargins(6, 6, 6, 6)
         self.column.setSpacing(6)
-        area = QScrollArea(widgetResizable=True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(content)
+        self.area = QScrollArea(widgetResizable=True)
+        self.area.setFrameShape(QFrame.Shape.NoFrame)
+        self.area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.area.setWidget(content)
+        content.installEventFilter(self)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(area)
-        self.setMinimumWidth(340)
+        layout.addWidget(self.area)
 
     def showEvent(self, event: QShowEvent) -> None:
         """Watch the window that the panel is in now."""
         super().showEvent(event)
         self.jobs.watch(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Keep the dock so wide that nothing is cut off, scroll bar included."""
+        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Resize):
+            bar = self.area.verticalScrollBar().sizeHint().width()
+            needed = self.area.widget().minimumSizeHint().width() + bar
+            if self.area.minimumWidth() != needed:
+                self.area.setMinimumWidth(needed)
+        return super().eventFilter(watched, event)
 
     def add_heading(self, text: str) -> None:
         """Add a heading to the column."""

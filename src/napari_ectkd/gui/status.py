@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _WARNING = "#f4a259"
 _ERROR = "#ff6b6b"
+_LINES = 3
+"""Warnings shown at once; the curves are not to be pushed off the screen."""
 
 
 class JobStatus(QWidget):
@@ -83,7 +85,11 @@ class JobStatus(QWidget):
         """Show a warning besides the message; each text once."""
         if text not in self._warnings:
             self._warnings.append(text)
-            self.warnings.setText("\n".join(f"⚠ {line}" for line in self._warnings))
+            lines = self._warnings[:_LINES]
+            more = len(self._warnings) - _LINES
+            lines += [f"and {more} more; see the tooltip"] if more > 0 else []
+            self.warnings.setText("\n".join(f"⚠ {line}" for line in lines))
+            self.warnings.setToolTip("\n".join(self._warnings))
             self.warnings.show()
 
     def _build(self) -> None:

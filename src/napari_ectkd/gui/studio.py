@@ -50,7 +50,7 @@ class StudioPanel(QWidget):
         self._refresh_runs()
 
     def done_steps(self) -> list[bool]:
-        """Return for each step whether there is something for the next to go on with."""
+        """Return for each step whether the next has something to go on with."""
         picks = self.session.all_picks()
         n_classes = len(np.unique(picks.label[picks.is_labeled].astype(str)))
         return [
