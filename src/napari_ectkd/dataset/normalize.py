@@ -41,8 +41,8 @@ class Statistics:
 def tomogram_statistics(tomogram: Tomogram, voxel_size: float) -> Statistics:
     """Return the statistics of a tomogram, as seen at a voxel size in Å.
 
-    Taken from up to 125 blocks on a grid; blocks of a single gray value (padding) are
-    left out.
+    Taken from up to 125 blocks on a grid that covers a small tomogram; blocks of a
+    single gray value (padding) are left out.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def tomogram_statistics(tomogram: Tomogram, voxel_size: float) -> Statistics:
     size = max(min(BLOCK, *(int(n / max(ratio, 1)) - 8 for n in tomogram.shape)), 4)
     edge = min(raw_edge(size, ratio), *tomogram.shape)
     starts = [
-        np.unique(np.linspace(0, n - edge, BLOCKS_PER_AXIS).astype(int))
+        np.linspace(0, n - edge, min(BLOCKS_PER_AXIS, -(-n // edge))).astype(int)
         for n in tomogram.shape
     ]
     blocks = []
