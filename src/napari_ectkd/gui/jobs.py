@@ -123,12 +123,15 @@ class Job(QObject):
         """Ask the worker to stop, wait so long, then kill it. For a closing window."""
         self.cancel()
         if self.is_active and self._process is not None:
+            # Popen reaps its own child, where psutil would take its exit code away.
+            process = self._popen or self._process
             try:
-                self._process.wait(seconds)
-            except psutil.TimeoutExpired:
+                process.wait(seconds)
+            except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
                 self.kill()
-                self._process.wait(seconds)
-        self._poll()
+                process.wait(seconds)
+        while self.is_active and not self._lives():
+            self._poll()
 
     def detach(self) -> None:
         """Follow the job no longer, and leave its process running."""
@@ -177,6 +180,7 @@ class Job(QObject):
 
     def _end(self) -> None:
         self._timer.stop()
+        _reap()
         last = self._last
         if isinstance(last, Finished):
             self.done.emit(last.result)
@@ -251,6 +255,11 @@ class _Log:
 
 _LEFT: list[subprocess.Popen] = []
 """Processes that go on without us: Python would warn of a handle thrown away."""
+
+
+def _reap() -> None:
+    """Forget the processes that have ended; unasked, they would stay as zombies."""
+    _LEFT[:] = [process for process in _LEFT if process.poll() is None]
 
 
 def _own_session() -> dict[str, Any]:

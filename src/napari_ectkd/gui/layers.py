@@ -8,12 +8,14 @@ size as scale and ångström as units. The features `label`, `prediction`, `conf
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from napari_ectkd.gui.display import DisplayedVolume
+from napari_ectkd.gui.palette import Palette
 from napari_ectkd.io.picks import UNKNOWN, UNLABELED, Picks
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from napari.layers import Image, Points
     from numpy.typing import NDArray
 
-    from napari_ectkd.gui.palette import Palette
     from napari_ectkd.io.tomogram import Tomogram
 
 KEY = "ectkd"
@@ -192,3 +193,46 @@ def _unique_ids(
     highest = max(int(ids.max(initial=0)), int(taken.max(initial=0)))
     ids[is_new] = highest + 1 + np.arange(int(is_new.sum()))
     return ids
+
+
+def picks_layer_data(
+    picks: Picks, name: str, diameter: float = 200.0
+) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """Return what napari needs to show the picks of a file, in ångström.
+
+    The layer is a plain one: a session takes picks in by its own `Load STAR…`, which
+    knows the tomogram. Its points are in Å, so that no voxel size is needed.
+    """
+    palette = Palette()
+    names = shown_class(picks, 0.0)
+    return picks.positions, {
+        "name": name or "picks",
+        "features": _features(picks, 0.0),
+        "face_color": [palette.color(n) for n in names] if len(names) else "white",
+        "border_color": "#101010",
+        "border_width": 0.06,
+        "size": diameter,
+        "scale": (1.0,) * 3,
+        "units": "angstrom",
+        "projection_mode": "rescale_spherical",
+        "metadata": {KEY: {"file_picks": picks}},
+    }
+
+
+def picks_of_layer_data(
+    data: NDArray[np.float64], options: dict[str, Any]
+) -> tuple[Picks, float]:
+    """Return the picks of a points layer that napari is to save, and its voxel size.
+
+    Any points layer will do: one of ours gives labels, predictions and columns back.
+    """
+    scale = [float(step) for step in options.get("scale", (1.0,) * 3)][-3:]
+    facts = options.get("metadata", {}).get(KEY, {})
+    kept = facts.get("picks", facts.get("file_picks")) if facts else None
+    positions = np.asarray(data, dtype=np.float64)[:, -3:] * scale
+    if kept is not None and len(kept) == len(positions):
+        return replace(kept, positions=positions), scale[0]
+    features = pd.DataFrame(options.get("features", {}))
+    label = _words(features["label"]) if "label" in features else UNLABELED
+    name = facts.get("picks_of", options.get("name", "")) if facts else ""
+    return Picks.create(positions, name, label=label), scale[0]

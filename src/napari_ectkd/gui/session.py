@@ -243,7 +243,7 @@ class Session(QObject):
                 confidence=np.where(here, found.confidence[rows], np.nan),
                 probabilities=probabilities,
             )
-            self._learn_classes(merged)
+            self.take_classes(merged)
             self.set_picks(name, merged, "classify")
             n_merged += int(here.sum())
         return n_merged
@@ -422,7 +422,7 @@ class Session(QObject):
             saved = None
             self.said.emit(f"{error}; it was kept as {broken.name}.broken", True)
         if saved is not None:
-            self._learn_classes(saved)
+            self.take_classes(saved)
             self.said.emit(f"{len(saved)} picks of {tomogram.name} are back", False)
         self._show(tomogram.name, saved if saved is not None else Picks.empty())
         self._unsaved.discard(tomogram.name)
@@ -488,7 +488,7 @@ class Session(QObject):
 
     def _show(self, name: str, picks: Picks) -> None:
         """Put picks into their layer, painted."""
-        self._learn_classes(picks)  # undo may bring back a name since changed
+        self.take_classes(picks)  # undo may bring back a name since changed
         layer = self.points_layer(name)
         if layer is None:
             return
@@ -524,7 +524,7 @@ class Session(QObject):
         self._unsaved.add(name)
         self._timer.start(SAVE_MS)
 
-    def _learn_classes(self, picks: Picks) -> None:
+    def take_classes(self, picks: Picks) -> None:
         """Add the classes that labels or predictions name and that are new."""
         names = set(picks.label) | set(picks.prediction)
         new = sorted(names - set(self.classes) - set(SPECIAL))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
@@ -24,6 +23,7 @@ from napari_ectkd.io.tomogram_list import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from napari_ectkd.io.picks import Picks
     from napari_ectkd.io.tomogram import Tomogram

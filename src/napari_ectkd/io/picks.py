@@ -170,11 +170,14 @@ class Picks:
 
 
 def join_picks(parts: Sequence[Picks]) -> Picks:
-    """Return the picks of all parts, numbered anew if ids would meet."""
+    """Return the picks of all parts; those with an id that is taken get a new one."""
     if not parts:
         return Picks.empty()
     pick_id = np.concatenate([part.pick_id for part in parts])
-    is_unique = len(np.unique(pick_id)) == len(pick_id)
+    _, first = np.unique(pick_id, return_index=True)
+    is_taken = np.ones(len(pick_id), dtype=bool)
+    is_taken[first] = False
+    pick_id[is_taken] = pick_id.max(initial=0) + 1 + np.arange(is_taken.sum())
     return Picks.create(
         np.concatenate([part.positions for part in parts]),
         np.concatenate([part.tomogram for part in parts]),
@@ -185,7 +188,7 @@ def join_picks(parts: Sequence[Picks]) -> Picks:
             [part.probabilities for part in parts], ignore_index=True
         ),
         angles=np.concatenate([part.angles for part in parts]),
-        pick_id=pick_id if is_unique else None,
+        pick_id=pick_id,
         foreign=pd.concat([part.foreign for part in parts], ignore_index=True),
     )
 

@@ -85,6 +85,10 @@ class Tomogram:
         """Return the same tomogram with the sign of its contrast stated."""
         return replace(self, is_inverted=is_inverted, contrast_is_guessed=False)
 
+    def with_tilt_range(self, tilt_range: tuple[float, float] | None) -> Tomogram:
+        """Return the same tomogram with its tilt range, in degrees, stated."""
+        return replace(self, tilt_range=tilt_range)
+
 
 def open_tomogram(
     path: Path,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
-from napari_ectkd.errors import FileMissingError, FormatError
+from napari_ectkd.errors import ConfigError, FileMissingError, FormatError
 from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.models.registry import build_model
 from napari_ectkd.runs import Run
@@ -86,7 +86,12 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, CheckpointInfo]:
     """
     file = checkpoint_path(path)
     info = read_info(file)
-    model = build_model(info.model, len(info.classes), info.box)
+    try:
+        model = build_model(info.model, len(info.classes), info.box)
+    except ConfigError as error:
+        raise FormatError(
+            f"{file}: a checkpoint that this version cannot read ({error})"
+        ) from error
     try:
         model.load_state_dict(_read_tensors(file))
     except RuntimeError as error:
@@ -114,10 +119,12 @@ def read_info(path: Path) -> CheckpointInfo:
     try:
         facts: dict[str, Any] = json.loads(metadata[_KEY])
         return CheckpointInfo.model_validate(facts)
-    except (ValueError, ValidationError) as error:
-        raise FormatError(
-            f"{file}: a checkpoint that this version cannot read ({error})"
-        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except ValueError as error:
+        what = str(error)
+    raise FormatError(f"{file}: a checkpoint that this version cannot read ({what})")
 
 
 def checkpoint_path(path: Path) -> Path:

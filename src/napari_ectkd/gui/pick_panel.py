@@ -1,0 +1,301 @@
+"""The panel to open tomograms, pick particles, and label them."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+)
+from superqt import QCollapsible
+
+from napari_ectkd.errors import EctkdError, VoxelSizeError
+from napari_ectkd.gui.classes_table import ClassesTable
+from napari_ectkd.gui.display_form import DisplayForm
+from napari_ectkd.gui.labeling import LabelingMode
+from napari_ectkd.gui.panel import Panel, set_problem
+from napari_ectkd.gui.session import Session
+from napari_ectkd.gui.status import JobStatus
+from napari_ectkd.gui.tomogram_form import TomogramForm
+from napari_ectkd.io.picks import UNKNOWN, UNLABELED, join_picks
+from napari_ectkd.io.star import read_picks, write_picks
+from napari_ectkd.picking.config import PickConfig
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_ectkd.io.picks import Picks
+
+_WARNING = "color: #f4a259"
+
+
+class PickPanel(Panel):
+    """Opens tomograms, picks by hand or automatically, and labels picks."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.session = Session.of(napari_viewer)
+        self.job = self.jobs.job("Picking")
+        self.tomograms = TomogramForm(self.session)
+        self.display = DisplayForm(self.session)
+        self.diameter = QDoubleSpinBox(
+            decimals=0, minimum=20, maximum=5000, singleStep=10, suffix=" Å"
+        )
+        self.threshold = QDoubleSpinBox(
+            decimals=1, minimum=-5, maximum=50, singleStep=0.5, suffix=" σ"
+        )
+        self.pick_button = QPushButton("Pick automatically")
+        self.status = JobStatus(self.job)
+        self.by_hand = QPushButton("Pick by hand", checkable=True)
+        self.classes = ClassesTable(self.session)
+        self.assign_button = QPushButton("Label the selected picks")
+        self.labeling = LabelingMode(self.session)
+        self.keys_box = QCheckBox("Labeling by keys")
+        self.keys_text = QLabel(wordWrap=True)
+        self.undo_button = QPushButton("Undo")
+        self.redo_button = QPushButton("Redo")
+        self.load_button = QPushButton("Load STAR…")
+        self.save_button = QPushButton("Save STAR…")
+        self.said = QLabel(wordWrap=True)
+        self._folder: tempfile.TemporaryDirectory | None = None
+        self._build()
+        self._connect()
+        self.refresh()
+
+    def problem(self) -> str:
+        """Return why nothing can be picked, or nothing."""
+        if self.session.current is None:
+            return "Open a tomogram first"
+        return "Picking is at work" if self.job.is_active else ""
+
+    def pick_automatically(self) -> None:
+        """Pick particles of the diameter in the current tomogram, in a process."""
+        tomogram = self.session.current
+        if tomogram is None or self.job.is_active:
+            return
+        self._folder = tempfile.TemporaryDirectory(prefix="ectkd-pick-")
+        folder = Path(self._folder.name)
+        command = ["pick", str(tomogram.path.absolute())]
+        command += ["--diameter", repr(self.diameter.value())]
+        command += ["--threshold", repr(self.threshold.value())]
+        command += ["--voxel-size", repr(tomogram.voxel_size)]
+        command += ["--invert" if tomogram.is_inverted else "--no-invert"]
+        command += ["--out", str(folder / f"{tomogram.name}.star")]
+        try:
+            self.job.start([*command, "--job", str(folder)], folder)
+        except EctkdError as error:
+            self.status.say(str(error), is_error=True)
+            return
+        self.status.clear()
+        self.refresh()
+
+    def load_picks(self, path: Path) -> None:
+        """Add the picks of a STAR file to the open tomograms that they name."""
+        session = self.session
+        try:
+            try:
+                loaded = read_picks(path)
+            except VoxelSizeError:
+                size = session.current.voxel_size if session.current else None
+                loaded = read_picks(path, voxel_size=size)
+                session.said.emit(
+                    f"{path.name} does not say how large its voxels are: taken for "
+                    f"those of {session.current.name}, {size:g} Å",
+                    True,
+                )
+        except EctkdError as error:
+            session.said.emit(str(error), True)
+            return
+        n = sum(
+            self._add(name, loaded[_is_of(loaded, name, len(session.tomograms))])
+            for name in session.tomograms
+        )
+        is_all = n == len(loaded)
+        text = f"{n} of {len(loaded)} picks belong to open tomograms"
+        session.said.emit(f"{n} picks loaded" if is_all else text, not is_all)
+
+    def refresh(self) -> None:
+        """Enable what can work now, and say what the keys do."""
+        session = self.session
+        set_problem(self.pick_button, self.problem(), "Find blobs of this diameter")
+        is_open = "" if session.current else "Open a tomogram first"
+        set_problem(
+            self.by_hand,
+            is_open,
+            "Click in a slice to add a pick; it gets the class chosen below",
+        )
+        set_problem(self.load_button, is_open, "Add the picks of a RELION STAR file")
+        n_picks = len(session.all_picks())
+        problem = is_open or ("" if n_picks else "No picks yet")
+        set_problem(self.save_button, problem, "Save all picks as a RELION STAR file")
+        set_problem(
+            self.assign_button,
+            problem,
+            "Give the picks that are selected in napari the class chosen in the table",
+        )
+        set_problem(
+            self.undo_button,
+            "" if session.undo_stack.canUndo() else "Nothing to undo",
+            f"Undo: {session.undo_stack.undoText()}",
+        )
+        set_problem(
+            self.redo_button,
+            "" if session.undo_stack.canRedo() else "Nothing to redo",
+            f"Redo: {session.undo_stack.redoText()}",
+        )
+        if self.diameter.value() != session.diameter:
+            self.diameter.blockSignals(True)
+            self.diameter.setValue(session.diameter)
+            self.diameter.blockSignals(False)
+        keys = "  ".join(f"{k} {name}" for k, name in self.labeling.keys().items())
+        self.keys_text.setText(f"In the image, press: {keys}  ⌫ no label  N next pick")
+        self.keys_text.setVisible(self.labeling.is_on)
+
+    def _build(self) -> None:
+        self.column.addWidget(self.tomograms)
+        view = QCollapsible("How it is shown")
+        view.setContent(self.display)
+        view.expand(animate=False)
+        self.column.addWidget(view)
+        self.add_heading("Pick")
+        form = QFormLayout()
+        form.addRow("Particle diameter", self.diameter)
+        self.diameter.setToolTip(
+            "<qt>Of a typical particle: the size of blobs to find, of the points, and "
+            "of the slab in which they are shown</qt>"
+        )
+        form.addRow("Threshold", self.threshold)
+        default = PickConfig.model_fields["threshold"]
+        self.threshold.setValue(default.default)
+        self.threshold.setToolTip(f"<qt>{default.description}</qt>")
+        self.column.addLayout(form)
+        row = QHBoxLayout()
+        row.addWidget(self.pick_button)
+        row.addWidget(self.by_hand)
+        self.column.addLayout(row)
+        self.column.addWidget(self.status)
+        self.add_heading("Label")
+        self.column.addWidget(self.classes)
+        self.column.addWidget(self.assign_button)
+        self.column.addWidget(self.keys_box)
+        self.keys_box.setToolTip(
+            "<qt>While this is on, digits give the selected picks a class, and the "
+            "next pick without a label is shown; napari's own digits rest.</qt>"
+        )
+        self.column.addWidget(self.keys_text)
+        row = QHBoxLayout()
+        for button in (self.undo_button, self.redo_button):
+            row.addWidget(button)
+        self.column.addLayout(row)
+        row = QHBoxLayout()
+        for button in (self.load_button, self.save_button):
+            row.addWidget(button)
+        self.column.addLayout(row)
+        self.column.addWidget(self.said)
+        self.column.addStretch(1)
+
+    def _connect(self) -> None:
+        session = self.session
+        self.pick_button.clicked.connect(self.pick_automatically)
+        self.by_hand.toggled.connect(self._set_by_hand)
+        self.diameter.valueChanged.connect(session.set_diameter)
+        self.classes.chosen.connect(self._on_class_chosen)
+        self.assign_button.clicked.connect(self._assign)
+        self.keys_box.toggled.connect(self._set_labeling)
+        self.undo_button.clicked.connect(session.undo)
+        self.redo_button.clicked.connect(session.redo)
+        self.load_button.clicked.connect(self._choose_load)
+        self.save_button.clicked.connect(self._choose_save)
+        self.job.done.connect(self._on_picked)
+        self.job.ended.connect(self._on_ended)
+        session.said.connect(self._say)
+        session.undo_stack.indexChanged.connect(lambda _: self.refresh())
+        session.tomograms_changed.connect(self.refresh)
+        session.current_changed.connect(self._on_current_changed)
+        session.classes_changed.connect(self.refresh)
+        session.picks_changed.connect(self.refresh)
+
+    def _on_current_changed(self) -> None:
+        self.by_hand.setChecked(False)
+        self.refresh()
+
+    def _set_by_hand(self, is_on: bool) -> None:
+        current = self.session.current
+        layer = self.session.points_layer(current.name) if current else None
+        if layer is not None:
+            self.session.viewer.layers.selection.active = layer
+            layer.mode = "add" if is_on else "pan_zoom"
+
+    def _set_labeling(self, is_on: bool) -> None:
+        if is_on:
+            self.by_hand.setChecked(False)
+        self.labeling.set_on(is_on)
+        self.refresh()
+
+    def _on_class_chosen(self, name: str) -> None:
+        self.session.set_new_label(UNLABELED if name == UNKNOWN else name)
+
+    def _assign(self) -> None:
+        name = self.classes.current()
+        if name is None or name == UNKNOWN:
+            self._say("choose a class in the table first", True)
+        elif not self.session.assign(name):
+            self._say("select picks in the image first (key 3, then drag)", True)
+
+    def _on_picked(self) -> None:
+        path = next(self.job.folder.glob("*.star"))
+        picks = read_picks(path)
+        n = self._add(path.stem, picks)
+        self.status.say(f"{n} picks found." if n else "Nothing found: lower threshold?")
+
+    def _on_ended(self) -> None:
+        self._folder.cleanup()
+        self.refresh()
+
+    def _add(self, name: str, picks: Picks) -> int:
+        """Add picks to those of a tomogram; return how many."""
+        if len(picks) and name in self.session.tomograms:
+            old = self.session.picks(name)
+            joined = join_picks([old, picks])
+            owner = np.full(len(joined), name, dtype=object)
+            self.session.set_picks(name, replace(joined, tomogram=owner), "add picks")
+        return len(picks)
+
+    def _choose_load(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(
+            self, "Load picks", "", "STAR files (*.star)"
+        )
+        if name:
+            self.load_picks(Path(name))
+
+    def _choose_save(self) -> None:
+        name, _ = QFileDialog.getSaveFileName(
+            self, "Save picks", "picks.star", "STAR files (*.star)"
+        )
+        if not name:
+            return
+        sizes = {n: t.voxel_size for n, t in self.session.tomograms.items()}
+        try:
+            write_picks(Path(name), self.session.all_picks(), sizes)
+            self._say(f"saved {name}", False)
+        except EctkdError as error:
+            self._say(str(error), True)
+
+    def _say(self, text: str, is_warning: bool) -> None:
+        self.said.setText(text)
+        self.said.setStyleSheet(_WARNING if is_warning else "")
+
+
+def _is_of(picks: Picks, name: str, n_open: int):
+    """Return which picks belong to a tomogram; nameless ones to the only one open."""
+    return (picks.tomogram == name) | ((picks.tomogram == "") & (n_open == 1))
