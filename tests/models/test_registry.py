@@ -1,0 +1,163 @@
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from napari_ectkd.errors import ConfigError
+from napari_ectkd.models.cost import count_macs, count_parameters, time_models
+from napari_ectkd.models.registry import (
+    MODELS,
+    build_model,
+    find_model,
+    model_names,
+)
+from napari_ectkd.models.students import CompactStudent
+
+# Of the paper's networks: parameters and multiply-accumulates at box 40, 23 classes.
+PUBLISHED = {
+    "dsrf3d_v2": (18.32e6, 3833e6),
+    "student1": (1.01e6, 2232e6),
+    "student2": (0.51e6, 2204e6),
+    "student3": (0.16e6, 565e6),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_papers_networks_have_their_size_and_cost(name):
+    parameters, macs = PUBLISHED[name]
+    assert count_parameters(build_model(name, 23, 40)) == pytest.approx(
+        parameters, abs=5e3
+    )
+    assert count_macs(name, 23, 40) == pytest.approx(macs, abs=0.6e6)
+
+
+def macs_of_convolutions(layers, box):
+    """By hand: 27 times the channels for each voxel that a convolution puts out."""
+    total = 0
+    for n_in, n_out, stride, padding in layers:
+        box = (box + 2 * padding - 3) // stride + 1
+        total += 27 * n_in * n_out * box**3
+    return total, box
+
+
+def test_macs_of_our_networks_agree_with_counting_by_hand():
+    layers = [(1, 8, 2, 0), (8, 16, 2, 0), (16, 32, 1, 0), (32, 32, 1, 0)]
+    macs, edge = macs_of_convolutions(layers, 32)
+    assert edge == 3
+    assert count_macs("compact", 10, 32) == macs + 32 * 10
+    stem = [(1, 16, 2, 1), (16, 32, 2, 1), (32, 32, 1, 1), (32, 32, 1, 1)]
+    deep = [(32, 64, 2, 1), (64, 64, 1, 1), (64, 64, 1, 1)]
+    macs, edge = macs_of_convolutions(stem + deep, 32)
+    assert edge == 4
+    assert count_macs("residual_small", 10, 32) == macs + 64 * 10
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_network_works_from_its_smallest_box_on(name):
+    smallest = MODELS[name].min_box
+    for box in (smallest, smallest + 1):
+        model = build_model(name, 3, box).eval()
+        with torch.no_grad():
+            assert model(torch.randn(2, 1, box, box, box)).shape == (2, 3)
+    with pytest.raises(ConfigError, match=f"at least {smallest} voxels") as error:
+        build_model(name, 3, smallest - 1)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_network_refuses_a_box_that_it_can_take(name):
+    spec = MODELS[name]
+    if spec.min_box == 8:
+        return  # no data set has a smaller box
+    module, function = spec.builder
+    box = spec.min_box - 1
+    volumes = torch.randn(2, 1, box, box, box)
+    try:
+        shape = getattr(import_module(module), function)(3, box)(volumes).shape
+    except (RuntimeError, ZeroDivisionError, ValueError, UserWarning):
+        return  # torch warns of a layer without weights
+    pytest.fail(f"{name} takes a box of {box} and gives {tuple(shape)}")
+
+
+def test_one_step_of_training_at_the_smallest_box_with_the_smallest_batch():
+    for spec in MODELS.values():
+        model = build_model(spec.name, 2, spec.min_box).train()
+        logits = model(torch.randn(2, 1, *(spec.min_box,) * 3))
+        logits.sum().backward()
+        assert all(p.grad is not None for p in model.parameters())
+
+
+def test_unknown_names_and_too_few_classes_are_errors():
+    with pytest.raises(ConfigError, match="no network called 'vgg'; there are dsrf3d"):
+        find_model("vgg")
+    with pytest.raises(ConfigError, match="at least two"):
+        build_model("compact", 1, 32)
+    with pytest.raises(ConfigError, match="take dsrf3d_v2"):
+        build_model("student1", 4, 12)
+
+
+def test_names_by_kind():
+    students = {"student1", "student2", "student3", "compact"}
+    assert set(model_names("student")) == students
+    assert set(model_names("teacher")) == set(model_names()) - students
+
+
+def with_random_statistics(model, seed=0):
+    """Batch normalization as after training: every mean and variance another."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            for tensor, low in (
+                (module.running_mean, -0.3),
+                (module.running_var, 0.5),
+                (module.weight.data, 0.5),
+                (module.bias.data, -0.3),
+            ):
+                tensor.copy_(low + torch.rand(tensor.shape, generator=generator))
+    return model.eval()
+
+
+@pytest.mark.parametrize("box", [23, 24, 32, 33])
+def test_the_compact_student_swept_over_a_volume_scores_as_on_crops(box):
+    torch.manual_seed(0)
+    model = with_random_statistics(CompactStudent(5, box))
+    edge = model.features(torch.zeros(1, 1, box, box, box)).shape[-1]
+    volume = torch.randn(1, 1, box + 14, box + 5, box + 10)
+    with torch.no_grad():
+        swept = model.head(torch.nn.AvgPool3d(edge, stride=1)(model.features(volume)))[
+            0
+        ]
+        crops, expected = [], []
+        for z, y, x in np.ndindex(*swept.shape[1:]):
+            corner = 4 * np.array([z, y, x])
+            if (corner + box > np.array(volume.shape[2:])).any():
+                continue  # a window that needs no last voxel may look beyond a crop
+            a, b, c = corner
+            crops.append(volume[:, :, a : a + box, b : b + box, c : c + box])
+            expected.append(swept[:, z, y, x])
+        logits = model(torch.cat(crops))
+    assert len(crops) >= 4 * 2 * 3
+    torch.testing.assert_close(logits, torch.stack(expected), atol=1e-5, rtol=1e-5)
+    assert logits.std(dim=0).min() > 1e-3  # crops differ, so that the check can fail
+
+
+def test_the_compact_student_sees_nothing_outside_its_window():
+    model = with_random_statistics(CompactStudent(2, 23))
+    volume = torch.randn(1, 1, 23, 23, 23, requires_grad=True)
+    model(volume)[0, 0].backward()
+    seen = volume.grad[0, 0].abs().numpy() > 0
+    assert seen.any(axis=(1, 2)).all()
+    # And at its heart nothing is skipped.
+    inside = ndimage.binary_erosion(np.ones((23,) * 3), iterations=4)
+    assert seen[inside].mean() > 0.9
+
+
+def test_times_are_of_each_network_in_turn():
+    models = [build_model(name, 3, 32) for name in ("compact", "student3")]
+    slow, fast = (
+        time_models(m, 32, torch.device("cpu"), batch_size=2, rounds=2)
+        for m in (models[1:], models[:1])
+    )
+    assert slow[0] > 2 * fast[0] > 0
