@@ -212,7 +212,7 @@ def test_it_stops_early_where_validation_gets_no_better(learn, monkeypatch):
 
 
 def test_a_loss_that_is_no_number_is_an_error(learn):
-    stream, run = learn(
+    stream, _ = learn(
         learning_rate=1.0, epochs=20, model="dsrf3d_v2", weight_decay=1e9
     )
     with pytest.raises(DataError, match="lower --learning-rate"):

@@ -1,0 +1,230 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from napari_ectkd.dataset.augment import wedge_rotations
+from napari_ectkd.dataset.config import DataConfig
+from napari_ectkd.dataset.sources import load_dataset
+from napari_ectkd.distillation import distill as stage
+from napari_ectkd.distillation.config import DistillConfig
+from napari_ectkd.distillation.soft_labels import ask_teachers, load_teacher
+from napari_ectkd.errors import ConfigError, DataError, FileMissingError, FormatError
+from napari_ectkd.events import Cancel, CancelledError, EpochEnd, Finished, Progress
+from napari_ectkd.models.checkpoint import (
+    Normalization,
+    load_checkpoint,
+    read_info,
+    save_checkpoint,
+)
+from napari_ectkd.training import loop
+
+
+def value_of(stream):
+    while True:
+        try:
+            next(stream)
+        except StopIteration as end:
+            return end.value
+
+
+@pytest.fixture
+def data(phantoms):
+    return value_of(load_dataset(DataConfig(data=[phantoms]), cancel=Cancel()))
+
+
+def ask(paths, data, classes):
+    config = DistillConfig(precision="float32", device="cpu")
+    teachers = [load_teacher(path) for path in paths]
+    return value_of(ask_teachers(teachers, data, classes, config, Cancel())), teachers
+
+
+def test_the_whole_stage(learn, teacher):
+    stream, run = learn(epochs=3, validation_fraction=0.34)
+    events = list(stream)
+    assert isinstance(events[-1], Finished)
+    json.dumps(events[-1].result)
+    result = events[-1].result
+    rows = result["comparison"]
+    assert [row["role"] for row in rows] == ["teacher", "student"]
+    assert [row["model"] for row in rows] == ["residual_small", "compact"]
+    assert rows[0]["parameters"] > rows[1]["parameters"] > 0
+    assert rows[0]["ms_per_subtomogram"] > rows[1]["ms_per_subtomogram"] > 0
+    assert rows[0]["size_bytes"] == (teacher / "best.safetensors").stat().st_size
+    assert rows[1]["size_bytes"] == run.best_path.stat().st_size
+    # The teacher knows all by heart; the epochs say what is to be reached.
+    assert rows[0]["val_accuracy"] == pytest.approx(1)
+    ends = [e for e in events if isinstance(e, EpochEnd)]
+    assert {e.metrics["teacher_val_accuracy"] for e in ends} == {1.0}
+    info = read_info(run.path)
+    assert (info.model, info.trained_by) == ("compact", "distill")
+    assert info.classes == read_info(teacher).classes
+
+
+def test_the_teacher_is_left_as_it_was(learn, teacher, monkeypatch):
+    used = []
+    real = stage.load_teacher
+
+    def kept(path):
+        used.append(real(path))
+        return used[-1]
+
+    monkeypatch.setattr(stage, "load_teacher", kept)
+    before = (teacher / "best.safetensors").read_bytes()
+    list(learn()[0])
+    [one] = used
+    assert not any(module.training for module in one.model.modules())
+    assert all(p.grad is None and not p.requires_grad for p in one.model.parameters())
+    saved = load_file(teacher / "best.safetensors")
+    for name, tensor in one.model.state_dict().items():
+        assert torch.equal(tensor.cpu(), saved[name])  # batch statistics too
+    assert (teacher / "best.safetensors").read_bytes() == before
+
+
+def test_a_student_learns_from_soft_labels_alone(learn, teacher, tmp_path, data):
+    # The labels are wrong, the teacher is right, and the student follows the teacher.
+    model, info = load_checkpoint(teacher)
+    [opinion], _ = ask([teacher], data, info.classes)
+    names = np.array(info.classes)[opinion.argmax(dim=1).numpy()]
+    assert (names == data.label).all()
+    liars = tmp_path / "liars.safetensors"
+    turned = info.classes[1:] + info.classes[:1]
+    save_checkpoint(liars, model, info.model_copy(update={"classes": turned}))
+    stream, run = learn(
+        teachers=[liars],
+        soft_weight=1.0,
+        epochs=60,
+        shift=0,
+        validation_fraction=0,
+    )
+    list(stream)
+    student, info = load_checkpoint(run.path)
+    with torch.no_grad():
+        logits = student(torch.from_numpy(data.read(np.arange(len(data))))[:, None])
+    said = np.array(info.classes)[logits.argmax(dim=1).numpy()]
+    told = [turned[read_info(teacher).classes.index(name)] for name in data.label]
+    assert (said == np.array(told)).mean() > 0.7
+    assert (said == data.label).mean() < 0.2
+
+
+@pytest.mark.parametrize("settings", [{"objective": "logits"}, {"temperature": 8}])
+def test_both_objectives_lower_the_loss(learn, settings):
+    stream, _ = learn(epochs=12, soft_weight=1.0, **settings)
+    ends = [e for e in stream if isinstance(e, EpochEnd)]
+    assert ends[-1].metrics["loss"] < 0.6 * ends[0].metrics["loss"]
+
+
+def test_opinions_are_averaged_over_views_that_keep_the_wedge(untrained, data):
+    path = untrained()
+    [opinion], [one] = ask([path], data, read_info(path).classes)
+    assert opinion.shape == (24, 8)
+    volumes = data.read(np.arange(3))
+    looks = []
+    for signs in wedge_rotations((-60, 60)):
+        z, y, x = (np.arange(24) if s > 0 else -np.arange(24) % 24 for s in signs)
+        turned = torch.from_numpy(volumes[:, z][:, :, y][..., x])[:, None]
+        with torch.no_grad():
+            looks.append(one.model(turned))
+    torch.testing.assert_close(
+        opinion[:3], torch.stack(looks).mean(dim=0), rtol=1e-4, atol=1e-5
+    )
+    assert len(looks) == 4
+    assert not torch.allclose(looks[0], looks[1])
+
+
+def test_classes_are_mapped_to_the_datas_order(untrained, data):
+    there = read_info(untrained()).classes
+    here = there[3:] + there[:3]
+    path = untrained()
+    [as_they], _ = ask([path], data, there)
+    [as_we], _ = ask([path], data, here)
+    for name in there:
+        assert torch.equal(as_they[:, there.index(name)], as_we[:, here.index(name)])
+    assert not torch.equal(as_they, as_we)
+
+
+def test_two_teachers_count_as_their_mean(learn, teacher, untrained, monkeypatch, data):
+    seen = []
+
+    class Kept(stage.SoftLabels):
+        def __init__(self, logits, *rest):
+            seen.append(logits)
+            super().__init__(logits, *rest)
+
+    monkeypatch.setattr(stage, "SoftLabels", Kept)
+    other = untrained()
+    stream, _ = learn(teachers=[teacher, other], epochs=1)
+    events = list(stream)
+    opinions, _ = ask([teacher, other], data, data.classes)
+    torch.testing.assert_close(seen[0], (opinions[0] + opinions[1]) / 2)
+    rows = events[-1].result["comparison"]
+    assert [row["role"] for row in rows] == ["teacher", "teacher", "student"]
+    assert [row["name"] for row in rows] == ["teacher", "other", "compact"]
+    stages = {e.stage for e in events if isinstance(e, Progress)}
+    assert {"soft labels of teacher", "soft labels of other"} <= stages
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": ["barrel", "disc", "none"]}, "other classes"),
+        (
+            {
+                "classes": [
+                    *["barrel", "disc", "dumbbell", "helix", "ring", "shell"],
+                    *["tripod", "none", "ribosome"],
+                ]
+            },
+            "the teacher knows ribosome, the data nothing more",
+        ),
+        ({"box": 32}, "32 voxels of 14 Å, the data has 24 of 14 Å"),
+        ({"voxel_size": 10.0}, "24 voxels of 10 Å, the data has 24 of 14 Å"),
+        ({"normalization": Normalization(mode="subtomogram")}, "--normalize"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_an_error(learn, untrained, changes, message):
+    stream, run = learn(teachers=[untrained(**changes)])
+    with pytest.raises(DataError, match=message) as error:
+        list(stream)
+    assert "\n" not in str(error.value)
+    assert not run.path.exists()
+
+
+def test_errors_that_can_come_at_the_call_do(learn, tmp_path):
+    with pytest.raises(ConfigError, match="--teacher"):
+        learn(teachers=[])
+    with pytest.raises(FileMissingError, match="no such file"):
+        learn(teachers=[tmp_path / "nowhere"])
+    (tmp_path / "x.pt").write_bytes(b"not safetensors at all")
+    with pytest.raises(FormatError, match="not a checkpoint of ectkd"):
+        learn(teachers=[tmp_path / "x.pt"])
+    with pytest.raises(ConfigError, match="no network"):
+        learn(model="vgg")
+
+
+def test_the_same_seed_gives_the_same_student_also_with_a_break(learn, monkeypatch):
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_SAVES", 0)
+    list(learn("whole")[0])
+    cancel = Cancel()
+    stream, part = learn("part", cancel=cancel)
+    while not isinstance(next(stream), EpochEnd):
+        pass
+    cancel.request()
+    with pytest.raises(CancelledError):
+        list(stream)
+    stream, _ = learn("part", is_resumed=True)
+    assert [e.epoch for e in stream if isinstance(e, EpochEnd)] == [2, 3]
+    whole = load_file(part.path.parent / "whole" / "last.safetensors")
+    for name, tensor in load_file(part.last_path).items():
+        assert torch.equal(tensor, whole[name])
+
+
+def test_cancel_while_the_teacher_is_asked(learn, phantoms):
+    cancel = Cancel()
+    cancel.request()
+    stream, run = learn(cancel=cancel)
+    with pytest.raises(CancelledError):
+        list(stream)
+    assert not run.best_path.exists()
