@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
     from napari_ectkd.io.tomogram import Tomogram
 
+AXES = ("z", "y", "x")
+FILL, BORDER = 0.2, 0.09
+"""Opacity of a point's disk and width of its ring, as a share of its diameter: the
+particle inside must be seen."""
 KEY = "ectkd"
 """Where our own things are in a layer's metadata."""
 
@@ -36,6 +40,9 @@ def tomogram_layer_data(tomogram: Tomogram) -> tuple[DisplayedVolume, dict[str, 
         "name": tomogram.name,
         "scale": (tomogram.voxel_size,) * 3,
         "units": "angstrom",
+        "axis_labels": AXES,
+        # The slab of the points is not the image's: that has a setting of its own.
+        "projection_mode": "none",
         "contrast_limits": volume.contrast_limits(),
         "metadata": {KEY: {"tomogram": tomogram}},
     }
@@ -60,6 +67,7 @@ def add_picks_layer(viewer: ViewerModel, tomogram: Tomogram) -> Points:
         name=f"{tomogram.name} picks",
         scale=(tomogram.voxel_size,) * 3,
         units="angstrom",
+        axis_labels=AXES,
         features=_features(Picks.empty(), 0.0),
         feature_defaults={
             "class": UNLABELED,
@@ -68,9 +76,7 @@ def add_picks_layer(viewer: ViewerModel, tomogram: Tomogram) -> Points:
             "confidence": np.nan,
             "pick_id": 0,
         },
-        border_color="#101010",
-        border_width=0.06,
-        opacity=0.75,
+        border_width=BORDER,
         projection_mode="rescale_spherical",
         metadata={KEY: {"picks_of": tomogram.name, "picks": Picks.empty()}},
     )
@@ -146,7 +152,9 @@ def paint_picks(
     if list(features["class"]) != list(names):
         layer.features = features.assign(**{"class": names})
     if len(names):
-        layer.face_color = [palette.color(name) for name in names]
+        colors = _rgba(palette, names)
+        layer.border_color = colors
+        layer.face_color = colors * (1, 1, 1, FILL)
         layer.size = diameter_px
         layer.shown = ~np.isin(names, list(hidden))
     layer.current_size = diameter_px
@@ -173,6 +181,13 @@ def _features(picks: Picks, min_confidence: float) -> pd.DataFrame:
             "pick_id": picks.pick_id,
         }
     )
+
+
+def _rgba(palette: Palette, names: NDArray[np.object_]) -> NDArray[np.float64]:
+    """Return `(n, 4)` opaque colors of class names."""
+    hexes = [palette.color(name).lstrip("#") for name in names]
+    rgb = [[int(text[i : i + 2], 16) / 255 for i in (0, 2, 4)] for text in hexes]
+    return np.column_stack([np.reshape(rgb, (-1, 3)), np.ones(len(hexes))])
 
 
 def _words(column: pd.Series) -> NDArray[np.object_]:
@@ -203,17 +218,17 @@ def picks_layer_data(
     The layer is a plain one: a session takes picks in by its own `Load STAR…`, which
     knows the tomogram. Its points are in Å, so that no voxel size is needed.
     """
-    palette = Palette()
-    names = shown_class(picks, 0.0)
+    colors = _rgba(Palette(), shown_class(picks, 0.0))
     return picks.positions, {
         "name": name or "picks",
         "features": _features(picks, 0.0),
-        "face_color": [palette.color(n) for n in names] if len(names) else "white",
-        "border_color": "#101010",
-        "border_width": 0.06,
+        "border_color": colors,
+        "face_color": colors * (1, 1, 1, FILL),
+        "border_width": BORDER,
         "size": diameter,
         "scale": (1.0,) * 3,
         "units": "angstrom",
+        "axis_labels": AXES,
         "projection_mode": "rescale_spherical",
         "metadata": {KEY: {"file_picks": picks}},
     }

@@ -131,6 +131,7 @@ class Session(QObject):
             self.set_current(tomogram.name)
             return self.tomograms[tomogram.name]
         add_tomogram_layer(self.viewer, tomogram)  # adopted as it is inserted
+        self.set_current(tomogram.name)  # napari has made the image the active layer
         return self.tomograms[tomogram.name]
 
     def state(self, tomogram: Tomogram) -> None:
