@@ -108,7 +108,7 @@ class JobFolder:
                 abs(process.create_time() - facts["created"]) < 1
                 and process.status() != psutil.STATUS_ZOMBIE
             )
-        except (psutil.Error, KeyError):
+        except (psutil.Error, KeyError, TypeError):
             return False
 
     def state(self) -> State:
@@ -138,10 +138,10 @@ class JobFolder:
 
     def _process(self) -> dict[str, Any]:
         try:
-            facts: dict[str, Any] = json.loads((self.path / "process.json").read_text())
+            facts = json.loads((self.path / "process.json").read_text())
         except (OSError, ValueError):
             return {}
-        return facts
+        return facts if isinstance(facts, dict) else {}
 
 
 class Run(JobFolder):
@@ -203,11 +203,13 @@ class Run(JobFolder):
             If the file is broken.
         """
         try:
-            config: dict[str, Any] = json.loads(self.config_path.read_text())
+            config = json.loads(self.config_path.read_text())
         except OSError as error:
             raise FileMissingError(
                 f"{self.path}: no run (no config.json in it)"
             ) from error
         except ValueError as error:
             raise FormatError(f"{self.config_path}: broken JSON ({error})") from error
+        if not isinstance(config, dict):
+            raise FormatError(f"{self.config_path}: broken, these are no settings")
         return config

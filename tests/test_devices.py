@@ -1,0 +1,77 @@
+import psutil
+import pytest
+import torch
+
+from napari_ectkd.devices import (
+    ALLOCATOR,
+    allocator_environment,
+    choose_device,
+    choose_precision,
+    list_devices,
+)
+from napari_ectkd.errors import ConfigError
+
+CPU = torch.device("cpu")
+
+
+def test_the_processor_is_always_there_and_last():
+    devices = list_devices()
+    assert devices[-1].name == "cpu"
+    assert 0 < devices[-1].free_bytes <= psutil.virtual_memory().total
+    assert len({device.name for device in devices}) == len(devices)
+
+
+def test_auto_is_the_first_of_the_list():
+    assert str(choose_device("auto")) == list_devices()[0].name
+
+
+def test_each_listed_device_can_be_chosen():
+    for device in list_devices():
+        assert str(choose_device(device.name)) == device.name
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "gpu", "", "cpu:3", "meta"])
+def test_a_device_that_is_not_there_is_an_error(name):
+    with pytest.raises(ConfigError, match=r"no device .*it has .*cpu") as error:
+        choose_device(name)
+    assert "\n" not in str(error.value)
+
+
+def test_cuda_alone_is_the_first_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (index, 8))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
+    assert choose_device("cuda") == torch.device("cuda:0")
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    assert choose_device("auto") == torch.device("cuda:0")
+    assert [d.title for d in list_devices()][:2] == ["GPU 0", "GPU 1"]
+
+
+def test_precision():
+    assert choose_precision(CPU, "float32") is None
+    assert choose_precision(CPU, "bfloat16") == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": False}, None),
+        ({}, None),
+    ],
+)
+def test_auto_takes_bfloat16_where_the_processor_has_it(monkeypatch, found, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    assert choose_precision(CPU, "auto") == expected
+
+
+def test_the_allocators_environment(monkeypatch):
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert allocator_environment() == {"GLIBC_TUNABLES": ALLOCATOR}
+    monkeypatch.setenv("GLIBC_TUNABLES", "x=1")
+    assert allocator_environment() == {}  # also what stops a loop of restarts
+    monkeypatch.delenv("GLIBC_TUNABLES")
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert allocator_environment() == {}
