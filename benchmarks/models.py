@@ -1,8 +1,8 @@
 """Speed of all networks against the paper's teacher, in one process.
 
 Each network runs on the same batch with the same threads, in its best layout, warm, the
-networks taking turns; the figure is the median over rounds. Ratios are against DSRF3D-v2
-in float32. A second column gives each network's time in bfloat16.
+networks taking turns; the figure is the median over rounds. Ratios are against
+DSRF3D-v2 in float32. A second column gives each network's time in bfloat16.
 
     python benchmarks/models.py --box 40 --classes 23
 """

@@ -49,7 +49,10 @@ def run(arguments: Sequence[str]) -> int:
     """
     try:
         make_app()(
-            list(arguments), exit_on_error=False, print_error=False, result_action=None
+            list(arguments),
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
         )
     except CycloptsError as error:
         return _fail(_one_line(error))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from napari_ectkd.events import Cancel, Event
 
-DIAMETER = 200.0
+DIAMETER = 250.0
 """Å, of a typical phantom."""
 RADIUS = 100.0
 """Å, farthest that a pick may be from a true center."""
