@@ -70,7 +70,7 @@ class JobFolder:
         import psutil
 
         make_folder(self.path)
-        if self.is_running() and self._process()["pid"] != os.getpid():
+        if self._is_elsewhere():
             raise ConfigError(f"{self.path}: another process is at work in this folder")
         self.cancel_path.unlink(missing_ok=True)
         self._end_last_line()
@@ -125,6 +125,10 @@ class JobFolder:
         if isinstance(last, Failed):
             return "failed"
         return "cancelled" if isinstance(last, Cancelled) else "interrupted"
+
+    def _is_elsewhere(self) -> bool:
+        """Whether another living process does the job."""
+        return self.is_running() and self._process()["pid"] != os.getpid()
 
     def _end_last_line(self) -> None:
         """End a line that a killed process left half-written: the next is another."""
@@ -183,7 +187,7 @@ class Run(JobFolder):
         if self.path.is_file():
             raise ConfigError(f"{self.path} is a file; name a new folder for the run")
         saved = (self.best_path, self.last_path, self.resume_path)
-        if any(path.exists() for path in saved) or self.is_running():
+        if any(path.exists() for path in saved) or self._is_elsewhere():
             raise ConfigError(
                 f"{self.path} holds a run already; name a new folder, or go on with "
                 "that run (--resume)"
@@ -191,6 +195,14 @@ class Run(JobFolder):
         make_folder(self.path)
         with atomic_path(self.config_path) as temporary:
             temporary.write_text(json.dumps(config, indent=1) + "\n")
+
+    def check_resumable(self) -> None:
+        """Raise `FileMissingError` if there is no state to go on from."""
+        if not self.resume_path.exists():
+            raise FileMissingError(
+                f"{self.path}: nothing to resume; the run finished, or had not come to "
+                "the end of an epoch: start a new one"
+            )
 
     def config(self) -> dict[str, Any]:
         """Return the settings that the run was started with.

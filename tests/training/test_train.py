@@ -142,9 +142,10 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(learn, monkeypatch, mode
 def test_there_is_nothing_to_resume_in_a_new_or_finished_run(learn):
     stream, run = learn(epochs=1)
     list(stream)
-    stream, _ = learn(epochs=1, is_resumed=True)
     with pytest.raises(FileMissingError, match="nothing to resume"):
-        list(stream)
+        learn(epochs=1, is_resumed=True)
+    with pytest.raises(FileMissingError, match="nothing to resume"):
+        learn("new", is_resumed=True)
     assert run.best_path.exists()
 
 
@@ -212,9 +213,7 @@ def test_it_stops_early_where_validation_gets_no_better(learn, monkeypatch):
 
 
 def test_a_loss_that_is_no_number_is_an_error(learn):
-    stream, _ = learn(
-        learning_rate=1.0, epochs=20, model="dsrf3d_v2", weight_decay=1e9
-    )
+    stream, _ = learn(learning_rate=1.0, epochs=20, model="dsrf3d_v2", weight_decay=1e9)
     with pytest.raises(DataError, match="lower --learning-rate"):
         list(stream)
 

@@ -416,6 +416,8 @@ def _kept_settings(run: Run, kind: str) -> dict[str, Any]:
         raise ConfigError(
             f"{run.path} is a run of `ectkd {kept.get('kind')}`; resume it with that"
         )
+    # Before the log is written to: a finished run stays finished.
+    run.check_resumable()
     return kept
 
 

@@ -72,6 +72,8 @@ def distill(
         raise ConfigError("no teacher to learn from (--teacher RUN)")
     choose_device(config.device)
     find_model(config.model or "compact")
+    if is_resumed:
+        run.check_resumable()
     loaded = [load_teacher(path) for path in teachers]
     return _distill(loaded, data_config, config, run, cancel, is_resumed)
 

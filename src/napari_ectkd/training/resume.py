@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_ectkd.errors import FileMissingError, FormatError
+from napari_ectkd.errors import FormatError
 from napari_ectkd.io.atomic import atomic_path
 
 if TYPE_CHECKING:
@@ -67,18 +67,11 @@ def load_state(
 
     Raises
     ------
-    FileMissingError
-        If the run has saved none.
     FormatError
         If it is broken, or of another model.
     """
     from safetensors import SafetensorError, safe_open
 
-    if not path.exists():
-        raise FileMissingError(
-            f"{path.parent}: nothing to resume; the run finished, or had not come to "
-            "the end of an epoch: start a new one"
-        )
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata()

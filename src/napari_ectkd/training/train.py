@@ -71,6 +71,8 @@ def train(
     choose_device(config.device)
     if config.model is not None:
         find_model(config.model)
+    if is_resumed:
+        run.check_resumable()
     return _train(data_config, config, run, cancel, is_resumed)
 
 
