@@ -32,6 +32,15 @@ particle inside must be seen."""
 KEY = "ectkd"
 """Where our own things are in a layer's metadata."""
 
+_NEW_POINT = {
+    "class": UNLABELED,
+    "label": UNLABELED,
+    "prediction": UNLABELED,
+    "confidence": np.nan,
+    "pick_id": 0,
+}
+"""Features of a point that the user adds; its id and label come afterwards."""
+
 
 def tomogram_layer_data(tomogram: Tomogram) -> tuple[DisplayedVolume, dict[str, Any]]:
     """Return what napari needs to make the image layer of a tomogram."""
@@ -69,13 +78,7 @@ def add_picks_layer(viewer: ViewerModel, tomogram: Tomogram) -> Points:
         units="angstrom",
         axis_labels=AXES,
         features=_features(Picks.empty(), 0.0),
-        feature_defaults={
-            "class": UNLABELED,
-            "label": UNLABELED,
-            "prediction": UNLABELED,
-            "confidence": np.nan,
-            "pick_id": 0,
-        },
+        feature_defaults=_NEW_POINT,
         border_width=BORDER,
         projection_mode="rescale_spherical",
         metadata={KEY: {"picks_of": tomogram.name, "picks": Picks.empty()}},
@@ -95,7 +98,7 @@ def put_picks(
     """Show picks in a layer; see `paint_picks` for their color and size."""
     layer.selected_data = set()
     layer.data = picks.positions / tomogram.voxel_size
-    layer.features = _features(picks, min_confidence)
+    _set_features(layer, _features(picks, min_confidence))
     layer.metadata = {KEY: {"picks_of": tomogram.name, "picks": picks}}
 
 
@@ -150,7 +153,7 @@ def paint_picks(
     names = shown_class(picks, min_confidence)
     features = layer.features
     if list(features["class"]) != list(names):
-        layer.features = features.assign(**{"class": names})
+        _set_features(layer, features.assign(**{"class": names}))
     if len(names):
         colors = _rgba(palette, names)
         layer.border_color = colors
@@ -169,6 +172,12 @@ def shown_class(picks: Picks, min_confidence: float) -> NDArray[np.object_]:
     prediction = np.where(sure | ~has_prediction, picks.prediction, UNKNOWN)
     names: NDArray[np.object_] = np.where(picks.is_labeled, picks.label, prediction)
     return names
+
+
+def _set_features(layer: Points, features: pd.DataFrame) -> None:
+    layer.features = features
+    # napari would give the next point what the last one has, its id and label too.
+    layer.feature_defaults = _NEW_POINT
 
 
 def _features(picks: Picks, min_confidence: float) -> pd.DataFrame:

@@ -68,6 +68,7 @@ class Session(QObject):
         self.new_label = UNLABELED
         self.undo_stack = QUndoStack(self)
         self._unsaved: set[str] = set()
+        self._picks: dict[str, Picks] = {}  # not only in layers: those can be deleted
         self._is_busy = False  # our own writing to layers is no change by the user
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -185,8 +186,7 @@ class Session(QObject):
 
     def picks(self, name: str) -> Picks:
         """Return the picks of a tomogram."""
-        layer = self.points_layer(name)
-        return Picks.empty() if layer is None else layer.metadata["ectkd"]["picks"]
+        return self._picks.get(name, Picks.empty())
 
     def all_picks(self) -> Picks:
         """Return the picks of all open tomograms."""
@@ -412,8 +412,7 @@ class Session(QObject):
         if self.project is None:
             self.project = ProjectFolder.beside(tomogram.path)
             self._load_classes()
-        layer = add_picks_layer(self.viewer, tomogram)
-        layer.events.data.connect(lambda event: self._on_data(tomogram.name, event))
+        self._add_points_layer(tomogram.name)
         try:
             saved = self.project.load_picks(tomogram)
         except EctkdError as error:
@@ -436,21 +435,12 @@ class Session(QObject):
         name = tomogram.name if tomogram else layer_picks_name(event.value)
         if name not in self.tomograms or self._is_busy:
             return
+        # Layers are put right afterwards: napari may be removing all of them.
+        QTimer.singleShot(0, self._settle_layers)
         if tomogram is None:
-            # The picks went with their layer, perhaps by mistake.
-            kept = event.value.metadata["ectkd"]["picks"]
-            layer = add_picks_layer(self.viewer, self.tomograms[name])
-            layer.events.data.connect(lambda event: self._on_data(name, event))
-            self._show(name, kept)
-            self.said.emit("the picks stay; close a tomogram by its image layer", True)
             return
         self.save()
-        del self.tomograms[name]
-        points = self.points_layer(name)
-        if points is not None:
-            self._is_busy = True
-            self.viewer.layers.remove(points)
-            self._is_busy = False
+        del self.tomograms[name], self._picks[name]
         if self.current is not None and self.current.name == name:
             self.current = None
             if self.tomograms:
@@ -458,6 +448,27 @@ class Session(QObject):
             else:
                 self.current_changed.emit()
         self.tomograms_changed.emit()
+
+    def _settle_layers(self) -> None:
+        """Bring back picks that were deleted with their layer; drop those of no use."""
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        for layer in list(viewer.layers):
+            name = layer_picks_name(layer)
+            if name is not None and name not in self.tomograms:
+                viewer.layers.remove(layer)
+        for name in self.tomograms:
+            if self.points_layer(name) is None:
+                self._add_points_layer(name)
+                self._show(name, self.picks(name))
+                self.said.emit(
+                    "the picks stay; close a tomogram by its image layer", True
+                )
+
+    def _add_points_layer(self, name: str) -> None:
+        layer = add_picks_layer(self.viewer, self.tomograms[name])
+        layer.events.data.connect(lambda event: self._on_data(name, event))
 
     def _on_data(self, name: str, event: object) -> None:
         """Take in what the user did to the points of a layer."""
@@ -489,6 +500,9 @@ class Session(QObject):
 
     def _show(self, name: str, picks: Picks) -> None:
         """Put picks into their layer, painted."""
+        if name not in self.tomograms:
+            return  # undone after its tomogram was closed
+        self._picks[name] = picks
         self.take_classes(picks)  # undo may bring back a name since changed
         layer = self.points_layer(name)
         if layer is None:
