@@ -72,14 +72,18 @@ def test_what_people_and_other_programs_said_stays(
 def test_picks_near_the_edge_get_no_prediction_and_are_said(
     classify, write_model, opened, picks
 ):
-    places = np.concatenate([picks.positions, [[30.0, 200, 200], [200, 200, 470]]])
+    places = np.insert(picks.positions, [0, 2], [[30.0, 200, 200], [200, 200, 470]], 0)
     every = Picks.create(places, "tomogram")
     found, texts = classify(write_model(), opened(), every)
     alone, _ = classify(write_model(), opened(), picks)
-    assert list(found.prediction) == [*alone.prediction, "", ""]
-    assert np.isnan(found.confidence[4:]).all()
-    assert np.isnan(found.probabilities.to_numpy()[4:]).all()
-    np.testing.assert_allclose(found.probabilities[:4], alone.probabilities, atol=1e-5)
+    inner, edge = [1, 2, 4, 5], [0, 3]
+    assert list(found.prediction[inner]) == list(alone.prediction)
+    np.testing.assert_allclose(
+        found.probabilities.iloc[inner], alone.probabilities, atol=1e-5
+    )
+    assert list(found.prediction[edge]) == ["", ""]
+    assert np.isnan(found.confidence[edge]).all()
+    assert np.isnan(found.probabilities.to_numpy()[edge]).all()
     [text] = [t for t in texts if "2 of 6 picks" in t]
     assert texts[text]
 
