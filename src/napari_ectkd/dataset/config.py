@@ -21,12 +21,12 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
         description="for picks: folder or files of their tomograms, or tomograms.json",
     )
     box: int | None = Field(
-        None, ge=8, le=256, description="for picks: box in voxels of --voxel-size"
+        None, ge=8, le=256, description="for picks: box in voxels of the first tomogram"
     )
     voxel_size: float | None = Field(
         None,
         gt=0,
-        description="Å, where tomograms, picks or subtomograms do not say",
+        description="Å, in place of what tomograms, picks or subtomograms say",
     )
     invert: bool | None = Field(
         None,

@@ -38,6 +38,7 @@ class DistillPanel(LearnPanel):
             DistillConfig(),
             ["model", "temperature", "soft_weight", "epochs", "device"],
         )
+        self.jobs.job("Training", can_go_on=True).ended.connect(self.refresh_runs)
 
     def problem(self) -> str:
         """Return why a run cannot start, or nothing."""

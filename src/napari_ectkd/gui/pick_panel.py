@@ -219,7 +219,7 @@ class PickPanel(Panel):
         self.job.done.connect(self._on_picked)
         self.job.ended.connect(self._on_ended)
         session.said.connect(self._say)
-        session.undo_stack.indexChanged.connect(self.refresh)
+        session.history_changed.connect(self.refresh)
         session.tomograms_changed.connect(self.refresh)
         session.current_changed.connect(self._on_current_changed)
         session.classes_changed.connect(self.refresh)

@@ -95,12 +95,18 @@ class RunChooser(QWidget):
         layout.addWidget(browse)
 
     def offer(self, runs: Sequence[FoundRun]) -> None:
-        """Offer these runs, besides those that were browsed for."""
+        """Offer these runs, besides those that were browsed for.
+
+        One that was not there before and comes first is chosen: it was just made.
+        """
+        known = {run.path for run in self._found}
         self._found = [run for run in runs if run.info is not None]
         others = [r for path in self._others if (r := find_run(path)) is not None]
         self._chooser.setChoices(
             [(run.path, run.title) for run in [*others, *self._found]]
         )
+        if self._found and self._found[0].path not in known:
+            self._chooser.setValue(self._found[0].path)
 
     def value(self) -> Path | None:
         """Return the chosen run."""

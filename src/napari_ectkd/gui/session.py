@@ -20,9 +20,10 @@ from napari_ectkd.gui.layers import (
     put_picks,
     take_picks,
 )
-from napari_ectkd.gui.palette import SPECIAL, Palette
+from napari_ectkd.gui.palette import Palette
 from napari_ectkd.gui.storage import Classes, ProjectFolder
 from napari_ectkd.gui.undo import ChangePicks
+from napari_ectkd.io.class_colors import SPECIAL
 from napari_ectkd.io.picks import NONE, UNLABELED, Picks, join_picks
 from napari_ectkd.io.star import write_picks
 from napari_ectkd.io.tomogram import Tomogram, open_tomogram
@@ -52,6 +53,7 @@ class Session(QObject):
     current_changed = Signal()
     classes_changed = Signal()
     picks_changed = Signal(str)
+    history_changed = Signal()
     said = Signal(str, bool)
 
     def __init__(self, viewer: ViewerModel) -> None:
@@ -67,6 +69,7 @@ class Session(QObject):
         self.min_confidence = 0.0
         self.new_label = UNLABELED
         self.undo_stack = QUndoStack(self)
+        self.undo_stack.indexChanged.connect(self.history_changed)
         self._unsaved: set[str] = set()
         self._picks: dict[str, Picks] = {}  # not only in layers: those can be deleted
         self._is_busy = False  # our own writing to layers is no change by the user
@@ -481,7 +484,10 @@ class Session(QObject):
         is_new = ~np.isin(after.pick_id, before.pick_id)
         if is_new.any():
             labels = after.label.copy()
-            labels[is_new & (labels == UNLABELED)] = self.new_label
+            # A clicked point comes with the features of the selected one; only a pasted
+            # one is meant to keep its label.
+            is_clicked = str(layer.mode) == "add"
+            labels[is_new & (is_clicked | (labels == UNLABELED))] = self.new_label
             after = after.with_labels(labels)
         selected = set(layer.selected_data)
         self._show(name, after)

@@ -11,6 +11,7 @@ from napari_ectkd.dataset.split import split_dataset
 from napari_ectkd.devices import choose_device, choose_precision
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import Finished, Noted
+from napari_ectkd.io.class_colors import colors_of
 from napari_ectkd.models.checkpoint import (
     CheckpointInfo,
     Normalization,
@@ -188,6 +189,7 @@ class Learner:
         info = CheckpointInfo(
             model=name,
             classes=material.classes,
+            colors=colors_of(material.classes),
             box=data.box,
             voxel_size=data.voxel_size,
             is_inverted=data.is_inverted,
