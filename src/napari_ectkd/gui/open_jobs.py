@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QApplication, QMainWindow, QMessageBox
@@ -38,7 +38,8 @@ class Jobs(QObject):
         self.question: Callable[[list[str], QWidget], Answer] = ask
         self._jobs: dict[str, Job] = {}
         self._can_go_on: set[str] = set()
-        self._windows: list[QMainWindow] = []
+        # Weak: a window holds its viewer, which holds the place of these jobs.
+        self._windows: WeakSet[QMainWindow] = WeakSet()
         app = QApplication.instance()
         if app is not None:
             app.aboutToQuit.connect(self.stop_all)
@@ -71,7 +72,7 @@ class Jobs(QObject):
         while window is not None and not isinstance(window, QMainWindow):
             window = window.parentWidget()
         if window is not None and window not in self._windows:
-            self._windows.append(window)
+            self._windows.add(window)
             window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:

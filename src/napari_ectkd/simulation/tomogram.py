@@ -158,7 +158,7 @@ def place_spheres(
             raise DataError(
                 f"room for {len(placed)} of {n} particles in {shape[0]} x {shape[1]} x "
                 f"{shape[2]} voxels after {_TRIES} tries for the next; take fewer "
-                "(--per-class), a larger --shape or a smaller --gap"
+                "(--per-class), a larger --shape, or a smaller --gap or --margin"
             )
     return positions
 

@@ -85,11 +85,11 @@ def test_editing_is_told_and_limits_hold(qtbot):
 def test_typing_a_number(qtbot):
     form = Form(TrainConfig())
     qtbot.addWidget(form)
-    edit = form.editors["learning_rate"]
+    edit = form.editors["weight_decay"]
     edit.selectAll()
     qtbot.keyClicks(edit, "2.5e-4")
     qtbot.keyClick(edit, Qt.Key.Key_Return)
-    assert form.value().learning_rate == 2.5e-4
+    assert form.value().weight_decay == 2.5e-4
 
 
 def test_values_that_do_not_go_together_are_one_error(qtbot):

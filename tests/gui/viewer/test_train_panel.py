@@ -1,0 +1,178 @@
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_ectkd.devices import Device
+from napari_ectkd.gui.classify_panel import ClassifyPanel
+from napari_ectkd.gui.device_chooser import DeviceChooser
+from napari_ectkd.gui.distill_panel import DistillPanel
+from napari_ectkd.gui.jobs import Job
+from napari_ectkd.gui.session import Session
+from napari_ectkd.gui.train_panel import TrainPanel
+from napari_ectkd.io.picks import Picks
+
+WORKER = Path(__file__).parents[1] / "fake_worker.py"
+
+
+@pytest.fixture
+def viewer(qtbot, monkeypatch, make_mrc):
+    monkeypatch.setattr(Job, "program", [sys.executable, str(WORKER)])
+    viewer = ViewerModel()
+    noise = np.random.default_rng(0).normal(size=(20, 24, 24)).astype(np.float32)
+    Session.of(viewer).open_tomogram(make_mrc(noise))
+    yield viewer
+    Session.of(viewer).save()
+
+
+@pytest.fixture
+def panel(viewer, qtbot):
+    panel = TrainPanel(viewer)
+    qtbot.addWidget(panel)
+    yield panel
+    panel.jobs.stop_all()
+
+
+def label(viewer, labels):
+    session = Session.of(viewer)
+    name = session.current.name
+    positions = np.arange(3 * len(labels)).reshape(-1, 3)
+    session.set_picks(name, Picks.create(positions, name, label=labels))
+
+
+def test_start_waits_for_labels_and_says_so(panel, viewer):
+    assert not panel.start_button.isEnabled()
+    assert "Label at least two classes" in panel.start_button.toolTip()
+    label(viewer, ["a", "a", "b"])
+    assert "two picks of each class; b has one" in panel.start_button.toolTip()
+    label(viewer, ["a", "a", "b", "b"])
+    assert panel.start_button.isEnabled()
+    assert "4 labels in 1 tomogram: a 2 · b 2" in panel.data.counts.text()
+
+
+def test_the_box_follows_the_diameter(panel, viewer):
+    Session.of(viewer).set_diameter(250)
+    assert panel.data.box.value() == 40
+    assert "400 Å" in panel.data.extent.text()
+    panel.data.box.setValue(24)
+    Session.of(viewer).set_diameter(300)
+    assert panel.data.box.value() == 24
+
+
+def test_a_network_that_cannot_take_the_box_is_said(panel, viewer):
+    label(viewer, ["a", "a", "b", "b"])
+    panel.data.box.setValue(16)
+    panel.form.editors["model"].setValue("compact")
+    assert "at least 23 voxels" in panel.start_button.toolTip()
+
+
+def test_a_run_is_followed_to_its_end(panel, viewer, qtbot, monkeypatch):
+    label(viewer, ["a", "a", "b", "b"])
+    monkeypatch.setenv("FAKE_WORKER", "finish")
+    with qtbot.waitSignal(panel.job.ended):
+        panel.start_button.click()
+        assert not panel.start_button.isEnabled()
+    run = panel.job.folder
+    assert run == Session.of(viewer).runs_folder() / "teacher-1"
+    assert (run / "data" / "labeled-picks.star").exists()
+    assert panel.curves.points("val_loss") == ([1, 3], [1.5, 0.5])
+    assert panel.table.rowCount() == 2
+    assert "validation accuracy 60.0%" in panel.summary.text()
+    assert "few labels" in panel.status.warnings.text()
+    assert panel.start_button.isEnabled()
+
+
+def test_an_error_in_the_worker_is_shown_and_start_works_again(
+    panel, viewer, qtbot, monkeypatch
+):
+    label(viewer, ["a", "a", "b", "b"])
+    monkeypatch.setenv("FAKE_WORKER", "fail")
+    with qtbot.waitSignal(panel.job.ended):
+        panel.start_button.click()
+    assert panel.status.message.text() == "out of memory"
+    assert "RuntimeError" in panel.status.details.toPlainText()
+    assert panel.start_button.isEnabled()
+
+
+def test_cancel_from_the_status_line(panel, viewer, qtbot, monkeypatch):
+    label(viewer, ["a", "a", "b", "b"])
+    monkeypatch.setenv("FAKE_WORKER", "wait")
+    with qtbot.waitSignal(panel.job.progressed):
+        panel.start_button.click()
+    with qtbot.waitSignal(panel.job.ended):
+        panel.status.cancel_button.click()
+    assert "Cancelled" in panel.status.message.text()
+    assert panel.start_button.isEnabled()
+
+
+def test_a_run_that_went_on_is_followed_by_the_next_window(
+    panel, viewer, qtbot, monkeypatch
+):
+    label(viewer, ["a", "a", "b", "b"])
+    monkeypatch.setenv("FAKE_WORKER", "wait")
+    with qtbot.waitSignal(panel.job.progressed):
+        panel.start_button.click()
+    run = panel.job.folder
+    (run / "config.json").write_text(json.dumps({"kind": "train"}))
+    panel.job.detach()
+    path = Session.of(viewer).current.path
+    Session.of(viewer).save()
+    other = ViewerModel()
+    Session.of(other).open_tomogram(path)
+    later = TrainPanel(other)
+    qtbot.addWidget(later)
+    assert later.job.is_active
+    assert later.job.folder == run
+    with qtbot.waitSignal(later.job.ended):
+        later.status.cancel_button.click()
+
+
+def test_devices_are_offered_by_name_and_memory(qtbot):
+    chooser = DeviceChooser()
+    qtbot.addWidget(chooser)
+    chooser.offer([Device("cuda:0", "A", 2**33), Device("cpu", "Processor", None)])
+    assert [chooser.itemText(row) for row in range(3)] == [
+        "the fastest (A)",
+        "cuda:0: A, 8 GiB free",
+        "cpu: Processor",
+    ]
+    assert chooser.value() == "auto"
+
+
+def test_distilling_needs_a_teacher_and_classifying_a_model(viewer, qtbot):
+    label(viewer, ["a", "a", "b", "b"])
+    distill, classify = DistillPanel(viewer), ClassifyPanel(viewer)
+    qtbot.addWidget(distill)
+    qtbot.addWidget(classify)
+    assert "Choose a teacher" in distill.start_button.toolTip()
+    assert "Choose a model" in classify.start_button.toolTip()
+
+
+def test_a_student_is_compared_with_its_teacher(viewer, qtbot, monkeypatch, tmp_path):
+    panel = DistillPanel(viewer)
+    qtbot.addWidget(panel)
+    monkeypatch.setenv("FAKE_WORKER", "finish")
+    with qtbot.waitSignal(panel.job.ended):
+        panel.job.start(["distill", "--out", str(tmp_path / "run")], tmp_path / "run")
+    assert "20 times as fast" in panel.summary.text()
+    header = [panel.comparison.horizontalHeaderItem(i).text() for i in range(3)]
+    assert header == ["", "Teacher", "Student"]
+    assert panel.comparison.item(4, 2).text() == "20×"
+
+
+def test_hiding_a_class_and_raising_the_confidence(viewer, qtbot):
+    session = Session.of(viewer)
+    name = session.current.name
+    picks = Picks.create(
+        np.arange(9).reshape(3, 3), name, prediction=["a", "a", "b"],
+        confidence=[0.9, 0.4, 0.9],
+    )  # fmt: skip
+    session.set_picks(name, picks)
+    panel = ClassifyPanel(viewer)
+    qtbot.addWidget(panel)
+    assert panel.classes.counts() == {"a": 2, "b": 1} or session.classes == []
+    panel.confidence.setValue(0.5)
+    assert panel.classes.counts()["unknown"] == 1
