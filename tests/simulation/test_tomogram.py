@@ -23,6 +23,7 @@ def _config(folder, **changes):
         "truth": folder / "truth.star",
         "shape": SHAPE,
         "per_class": 2,
+        "margin": 0,
         "seed": 1,
     }
     return TomogramSimulation(**(settings | changes))
@@ -186,3 +187,12 @@ def test_cancel_stops(tmp_path):
     with pytest.raises(CancelledError):
         next(events)
     assert not (tmp_path / "tomo.mrc").exists()
+
+
+def test_centers_keep_half_a_box_from_the_faces(tmp_path):
+    config = _config(tmp_path, shape=(96, 96, 96), per_class=1, margin=None, box=32)
+    list(simulate_tomogram(config, cancel=Cancel()))
+    truth = starfile.read(config.truth)
+    positions = truth[COORDINATES].to_numpy()
+    assert (positions >= 16).all()
+    assert (positions <= 95 - 16).all()

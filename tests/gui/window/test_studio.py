@@ -56,7 +56,7 @@ def test_closing_stops_a_run_and_leaves_no_process(studio, qtbot, monkeypatch):
     job = start(studio, qtbot, monkeypatch)
     asked = []
     studio.train.jobs.question = lambda titles, _: asked.append(titles) or "stop"
-    assert not studio.window().close() or asked == [["Training"]]
+    studio.session.viewer.close()
     assert asked == [["Training"]]
     assert not job.is_active
     assert JobFolder(job.folder).state() == "cancelled"
@@ -66,7 +66,7 @@ def test_closing_stops_a_run_and_leaves_no_process(studio, qtbot, monkeypatch):
 def test_a_run_may_go_on_without_the_window(studio, qtbot, monkeypatch):
     job = start(studio, qtbot, monkeypatch)
     studio.train.jobs.question = lambda *_: "go on"
-    studio.window().close()
+    studio.session.viewer.close()
     assert not job.is_active
     assert JobFolder(job.folder).state() == "running"
     later = Job()
