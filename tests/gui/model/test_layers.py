@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+
+from napari_ectkd.gui.layers import shown_class, take_picks
+from napari_ectkd.gui.palette import Palette
+from napari_ectkd.io.picks import UNKNOWN
+
+
+@pytest.fixture
+def layer(session, some_picks):
+    session.set_picks("tomo", some_picks())
+    return session.points_layer("tomo")
+
+
+def assert_same(found, expected):
+    np.testing.assert_allclose(found.positions, expected.positions, atol=1e-3)
+    for name in ("label", "prediction", "pick_id", "tomogram"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    np.testing.assert_allclose(found.confidence, expected.confidence)
+    np.testing.assert_allclose(found.angles, expected.angles)
+    assert found.probabilities.equals(expected.probabilities)
+    assert found.foreign.equals(expected.foreign)
+
+
+def test_picks_come_back_from_a_layer_as_they_went_in(session, layer, some_picks):
+    assert_same(take_picks(layer, session.tomograms["tomo"]), some_picks())
+
+
+def test_layers_are_in_voxels_with_scale_and_units(session, layer, some_picks):
+    np.testing.assert_allclose(layer.data * 10, some_picks().positions)
+    np.testing.assert_allclose(layer.scale, 10)
+    assert [str(unit) for unit in session.viewer.layers.extent.units] == [
+        "angstrom"
+    ] * 3
+    assert layer.size[0] == session.diameter / 10
+
+
+def test_a_moved_pick_keeps_all_but_its_position(session, layer, some_picks):
+    data = layer.data.copy()
+    data[1] += 2
+    layer.data = data
+    found = session.picks("tomo")
+    expected = some_picks()
+    np.testing.assert_allclose(found.positions[1], expected.positions[1] + 20)
+    np.testing.assert_array_equal(
+        found.positions[[0, 2, 3]], expected.positions[[0, 2, 3]]
+    )
+    np.testing.assert_array_equal(found.pick_id, expected.pick_id)
+    assert found.foreign.equals(expected.foreign)
+
+
+def test_deleting_a_pick_takes_its_row_and_no_other(session, layer, some_picks):
+    layer.selected_data = {1}
+    layer.remove_selected()
+    assert_same(session.picks("tomo"), some_picks()[[0, 2, 3]])
+
+
+def test_an_added_pick_is_new_whatever_was_selected(session, layer):
+    session.set_new_label("none")
+    layer.selected_data = {0}
+    layer.mode = "add"
+    layer.add([5.0, 6.0, 7.0])
+    found = session.picks("tomo")
+    assert len(found) == 5
+    assert found.label[4] == "none"
+    assert found.prediction[4] == ""
+    assert np.isnan(found.confidence[4])
+    assert found.pick_id[4] not in found.pick_id[:4]
+    np.testing.assert_allclose(found.positions[4], [50, 60, 70])
+
+
+def test_the_first_pick_of_all_has_no_label(session):
+    session.points_layer("tomo").add([5.0, 6.0, 7.0])
+    assert session.picks("tomo").label.tolist() == [""]
+
+
+def test_points_have_the_colors_of_their_classes(session, layer):
+    palette = session.palette
+    for name, color in zip(layer.features["class"], layer.border_color, strict=True):
+        text = palette.color(name).lstrip("#")
+        rgb = [int(text[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        np.testing.assert_allclose(color[:3], rgb, atol=1e-6)
+
+
+def test_hidden_classes_and_unsure_predictions(session, layer, some_picks):
+    picks = some_picks()
+    session.set_min_confidence(1.0)
+    names = shown_class(picks, 1.0)
+    assert names.tolist() == ["ring", UNKNOWN, "none", UNKNOWN]
+    assert list(layer.features["class"]) == names.tolist()
+    session.set_hidden({UNKNOWN})
+    assert layer.shown.tolist() == [True, False, True, False]
+    session.set_min_confidence(0.0)
+    assert layer.shown.all()
+
+
+def test_colors_follow_the_order_of_the_classes():
+    first, second = Palette(), Palette()
+    names = [f"class {i}" for i in range(30)]
+    colors = [first.color(name) for name in names]
+    assert [second.color(name) for name in names] == colors
+    assert len(set(colors)) == 30
+    assert [first.color(name) for name in reversed(names)] == colors[::-1]
