@@ -75,3 +75,26 @@ def test_the_allocators_environment(monkeypatch):
     monkeypatch.delenv("GLIBC_TUNABLES")
     monkeypatch.setattr("sys.platform", "darwin")
     assert allocator_environment() == {}
+
+
+def test_threads_are_as_many_as_cores_are_idle(monkeypatch):
+    import psutil
+
+    from napari_ectkd import devices
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 8 if logical else 4)
+    monkeypatch.setattr(
+        devices.os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4, 5}, raising=False
+    )
+
+    def threads(*percent):
+        monkeypatch.setattr(psutil, "cpu_percent", lambda **_: list(percent))
+        return devices.thread_environment()["OMP_NUM_THREADS"]
+
+    # Six of eight logical cores are ours, two to a physical one.
+    assert threads(0, 0, 0, 0, 0, 0, 100, 100) == "3"
+    assert threads(100, 100, 0, 0, 0, 0, 0, 0) == "2"
+    assert threads(*[100] * 8) == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert devices.thread_environment() == {}

@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import sys
 
-COMPUTING = {"train", "distill", "demo"}
-"""Commands whose speed depends on the allocator's settings."""
+COMPUTING = {"simulate", "pick", "train", "distill", "classify", "test", "demo"}
+"""Commands whose speed depends on threads; see `devices`."""
+ALLOCATING = {"train", "distill", "demo"}
+"""Commands whose speed depends on the allocator's settings too."""
 
 
 def main() -> None:
-    """Run the command line, in a process with the allocator that computing wants."""
+    """Run the command line, with the threads and the allocator that computing wants."""
     arguments = sys.argv[1:]
-    if COMPUTING.intersection(arguments[:1]) and not {"-h", "--help"} & set(arguments):
-        from napari_ectkd.devices import allocator_environment
+    command = set(arguments[:1])
+    if command & COMPUTING and not {"-h", "--help"} & set(arguments):
+        from napari_ectkd.devices import allocator_environment, thread_environment
 
-        settings = allocator_environment()
-        if settings:
-            command = [sys.executable, "-m", "napari_ectkd", *arguments]
-            os.execve(sys.executable, command, os.environ | settings)
+        os.environ.update(thread_environment())
+        settings = allocator_environment() if command & ALLOCATING else {}
+        if settings:  # they count from a process's start
+            again = [sys.executable, "-m", "napari_ectkd", *arguments]
+            os.execve(sys.executable, again, os.environ | settings)
     from napari_ectkd.cli.app import run
 
     sys.exit(run(arguments))

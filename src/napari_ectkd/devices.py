@@ -99,6 +99,29 @@ def choose_precision(device: torch.device, precision: Precision) -> torch.dtype 
     return None
 
 
+def thread_environment() -> dict[str, str]:
+    """Return the environment variables that give a process as many threads as are idle.
+
+    Threads wait for each other after each layer. One that shares its core with another
+    program holds up all the others: with a busy core beside it, training with two
+    threads took ten times as long as with one. Whoever sets `OMP_NUM_THREADS` decides.
+    """
+    if "OMP_NUM_THREADS" in os.environ:
+        return {}
+    import psutil
+
+    n_logical = psutil.cpu_count() or 1
+    share = (psutil.cpu_count(logical=False) or n_logical) / n_logical
+    # A cluster may have lent us some cores only; what the others do is no concern.
+    can_choose = hasattr(os, "sched_getaffinity")
+    ours = os.sched_getaffinity(0) if can_choose else range(n_logical)
+    busy = psutil.cpu_percent(
+        interval=0.3, percpu=True
+    )  # this process sleeps meanwhile
+    idle = sum(1 - busy[core] / 100 for core in ours if core < len(busy))
+    return {"OMP_NUM_THREADS": str(max(1, round(idle * share)))}
+
+
 def allocator_environment() -> dict[str, str]:
     """Return the environment variables to start a computing process with."""
     if sys.platform != "linux" or "GLIBC_TUNABLES" in os.environ:

@@ -104,10 +104,8 @@ class JobFolder:
         facts = self._process()
         try:
             process = psutil.Process(facts["pid"])
-            return (
-                abs(process.create_time() - facts["created"]) < 1
-                and process.status() != psutil.STATUS_ZOMBIE
-            )
+            is_same = abs(process.create_time() - facts["created"]) < 1
+            return bool(is_same and process.status() != psutil.STATUS_ZOMBIE)
         except (psutil.Error, KeyError, TypeError):
             return False
 
