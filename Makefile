@@ -26,7 +26,8 @@ demo: install libraries
 	$(ON_SCREEN) $(BIN)/ectkd demo --out demo $(if $(DISPLAY)$(WAYLAND_DISPLAY),--show,--screenshot demo/overlay.png)
 
 test: install libraries lint
-	$(ON_SCREEN) $(BIN)/python -m pytest
+	# The tests' networks are small: a second thread would only wait for the first.
+	OMP_NUM_THREADS=1 $(ON_SCREEN) $(BIN)/python -m pytest
 
 lint: install
 	$(BIN)/ruff check
