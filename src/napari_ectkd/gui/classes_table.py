@@ -99,6 +99,8 @@ class ClassesTable(QWidget):
             self._cell(row, _PREDICTED, str(n_predicted) if n_predicted else "")
         if before in names:
             self.table.selectRow(names.index(before))
+        elif before is not None:
+            self.table.setCurrentItem(None)  # removed: not the next one in its place
         self.table.blockSignals(False)
         height = self.table.horizontalHeader().sizeHint().height() + 6
         height += sum(self.table.rowHeight(row) for row in range(len(names)))

@@ -43,6 +43,7 @@ class LabelingMode(QObject):
         self.is_on = False
         session.current_changed.connect(self._follow)
         session.tomograms_changed.connect(self._follow)
+        session.picks_changed.connect(self._follow)  # their layer may be a new one
 
     def set_on(self, is_on: bool) -> None:
         """Take the keys, or give them back to napari."""

@@ -8,7 +8,6 @@ size as scale and ångström as units. The features `label`, `prediction`, `conf
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,37 +107,8 @@ def take_picks(layer: Points, tomogram: Tomogram) -> Picks:
     A point that was added or pasted gets a new id.
     """
     kept: Picks = layer.metadata[KEY]["picks"]
-    features = layer.features
-    pick_id = _unique_ids(features["pick_id"].to_numpy(dtype=np.int64), kept.pick_id)
-    rows = pd.Index(kept.pick_id).get_indexer(pick_id)
-    is_new = rows < 0
-    table = {
-        name: getattr(kept, name)
-        .reindex(np.where(is_new, -1, rows))
-        .reset_index(drop=True)
-        for name in ("probabilities", "foreign")
-    }
-    angles = np.full((len(pick_id), 3), np.nan)
-    prediction = np.full(len(pick_id), UNLABELED, dtype=object)
-    confidence = np.full(len(pick_id), np.nan)
     positions = np.asarray(layer.data, dtype=np.float64) * tomogram.voxel_size
-    known, old = ~is_new, rows[~is_new]
-    angles[known] = kept.angles[old]
-    prediction[known], confidence[known] = kept.prediction[old], kept.confidence[old]
-    # What was not moved keeps its position to the last digit.
-    unmoved = np.abs(positions[known] - kept.positions[old]).max(axis=1) < 1e-3
-    positions[np.flatnonzero(known)[unmoved]] = kept.positions[old][unmoved]
-    return Picks.create(
-        positions,
-        tomogram.name,
-        label=_words(features["label"]),
-        prediction=prediction,
-        confidence=confidence,
-        probabilities=table["probabilities"],
-        angles=angles,
-        pick_id=pick_id,
-        foreign=table["foreign"],
-    )
+    return _picks_of(kept, layer.features, positions, tomogram.name)
 
 
 def paint_picks(
@@ -231,6 +201,7 @@ def picks_layer_data(
     return picks.positions, {
         "name": name or "picks",
         "features": _features(picks, 0.0),
+        "feature_defaults": _NEW_POINT,
         "border_color": colors,
         "face_color": colors * (1, 1, 1, FILL),
         "border_width": BORDER,
@@ -254,9 +225,51 @@ def picks_of_layer_data(
     facts = options.get("metadata", {}).get(KEY, {})
     kept = facts.get("picks", facts.get("file_picks")) if facts else None
     positions = np.asarray(data, dtype=np.float64)[:, -3:] * scale
-    if kept is not None and len(kept) == len(positions):
-        return replace(kept, positions=positions), scale[0]
-    features = pd.DataFrame(options.get("features", {}))
-    label = _words(features["label"]) if "label" in features else UNLABELED
     name = facts.get("picks_of", options.get("name", "")) if facts else ""
+    features = pd.DataFrame(options.get("features", {}))
+    if kept is not None and {"label", "pick_id"} <= set(features.columns):
+        if len(set(kept.tomogram)) == 1:
+            name = kept.tomogram[0]
+        return _picks_of(kept, features, positions, name), scale[0]
+    label = _words(features["label"]) if "label" in features else UNLABELED
     return Picks.create(positions, name, label=label), scale[0]
+
+
+def _picks_of(
+    kept: Picks, features: pd.DataFrame, positions: NDArray[np.float64], tomogram: str
+) -> Picks:
+    """Return picks at the positions in Å of points; by id, what was known of them."""
+    pick_id = _unique_ids(_numbers(features["pick_id"]), kept.pick_id)
+    rows = pd.Index(kept.pick_id).get_indexer(pick_id)
+    is_new = rows < 0
+    probabilities = kept.probabilities.reindex(rows).reset_index(drop=True)
+    # As objects, so that whole numbers stay so beside a new pick, which has none.
+    foreign = kept.foreign.astype(object).reindex(rows).reset_index(drop=True)
+    if not is_new.any():
+        foreign = foreign.infer_objects()
+    angles = np.full((len(pick_id), 3), np.nan)
+    prediction = np.full(len(pick_id), UNLABELED, dtype=object)
+    confidence = np.full(len(pick_id), np.nan)
+    positions = positions.copy()
+    known, old = ~is_new, rows[~is_new]
+    angles[known] = kept.angles[old]
+    prediction[known], confidence[known] = kept.prediction[old], kept.confidence[old]
+    # What was not moved keeps its position to the last digit.
+    unmoved = np.abs(positions[known] - kept.positions[old]).max(axis=1) < 1e-3
+    positions[np.flatnonzero(known)[unmoved]] = kept.positions[old][unmoved]
+    return Picks.create(
+        positions,
+        tomogram,
+        label=_words(features["label"]),
+        prediction=prediction,
+        confidence=confidence,
+        probabilities=probabilities,
+        angles=angles,
+        pick_id=pick_id,
+        foreign=foreign,
+    )
+
+
+def _numbers(column: pd.Series) -> NDArray[np.int64]:
+    """Return ids; 0 for points that have none yet."""
+    return column.fillna(0).to_numpy(dtype=np.int64)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from qtpy.QtWidgets import (
     QCheckBox,
     QDoubleSpinBox,
@@ -27,7 +25,7 @@ from napari_ectkd.gui.panel import Panel, set_problem
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.status import JobStatus
 from napari_ectkd.gui.tomogram_form import TomogramForm
-from napari_ectkd.io.picks import UNKNOWN, UNLABELED, join_picks
+from napari_ectkd.io.picks import UNKNOWN, UNLABELED
 from napari_ectkd.io.star import read_picks, write_picks
 from napari_ectkd.picking.config import PickConfig
 
@@ -67,6 +65,7 @@ class PickPanel(Panel):
         self.load_button = QPushButton("Load STAR…")
         self.save_button = QPushButton("Save STAR…")
         self.said = QLabel(wordWrap=True)
+        self.saved = QLabel(wordWrap=True)
         self._folder: tempfile.TemporaryDirectory | None = None
         self._build()
         self._connect()
@@ -116,13 +115,20 @@ class PickPanel(Panel):
         except EctkdError as error:
             session.said.emit(str(error), True)
             return
-        n = sum(
-            self._add(name, loaded[_is_of(loaded, name, len(session.tomograms))])
-            for name in session.tomograms
-        )
-        is_all = n == len(loaded)
-        text = f"{n} of {len(loaded)} picks belong to open tomograms"
-        session.said.emit(f"{n} picks loaded" if is_all else text, not is_all)
+        n_open, n_new = 0, 0
+        for name in session.tomograms:
+            here = loaded[_is_of(loaded, name, len(session.tomograms))]
+            n_open += len(here)
+            if len(here):
+                n_new += session.join_picks(name, here, "load picks")
+        text = f"{n_new} picks loaded"
+        if n_new < n_open:
+            text += f", {n_open - n_new} were here already"
+        if n_open < len(loaded):
+            others = sorted(set(loaded.tomogram) - set(session.tomograms))
+            text += f"; {len(loaded) - n_open} are of tomograms that are not open: "
+            text += ", ".join(name or "(no name)" for name in others[:5])
+        session.said.emit(text, n_open < len(loaded))
 
     def refresh(self) -> None:
         """Enable what can work now, and say what the keys do."""
@@ -202,6 +208,7 @@ class PickPanel(Panel):
             row.addWidget(button)
         self.column.addLayout(row)
         self.column.addWidget(self.said)
+        self.column.addWidget(self.saved)
         self.column.addStretch(1)
 
     def _connect(self) -> None:
@@ -219,6 +226,7 @@ class PickPanel(Panel):
         self.job.done.connect(self._on_picked)
         self.job.ended.connect(self._on_ended)
         session.said.connect(self._say)
+        session.saved.connect(self._say_saved)
         session.history_changed.connect(self.refresh)
         session.tomograms_changed.connect(self.refresh)
         session.current_changed.connect(self._on_current_changed)
@@ -253,23 +261,24 @@ class PickPanel(Panel):
             self._say("select picks in the image first (key 3, then drag)", True)
 
     def _on_picked(self) -> None:
+        if self._folder is None:
+            return  # another panel of this window started it, and takes the picks
         path = next(self.job.folder.glob("*.star"))
         picks = read_picks(path)
-        n = self._add(path.stem, picks)
-        self.status.say(f"{n} picks found." if n else "Nothing found: lower threshold?")
+        if not len(picks):
+            self.status.say("Nothing found: lower threshold?")
+            return
+        # Found again, by another threshold or by eye before: not picked twice.
+        distance = self.diameter.value() / 2
+        n = self.session.join_picks(path.stem, picks, "pick automatically", distance)
+        old = len(picks) - n
+        self.status.say(f"{n} picks found." + (f" {old} were there." if old else ""))
 
     def _on_ended(self) -> None:
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
         self.refresh()
-
-    def _add(self, name: str, picks: Picks) -> int:
-        """Add picks to those of a tomogram; return how many."""
-        if len(picks) and name in self.session.tomograms:
-            old = self.session.picks(name)
-            joined = join_picks([old, picks])
-            owner = np.full(len(joined), name, dtype=object)
-            self.session.set_picks(name, replace(joined, tomogram=owner), "add picks")
-        return len(picks)
 
     def _choose_load(self) -> None:
         name, _ = QFileDialog.getOpenFileName(
@@ -294,6 +303,10 @@ class PickPanel(Panel):
     def _say(self, text: str, is_warning: bool) -> None:
         self.said.setText(text)
         self.said.setStyleSheet(_WARNING if is_warning else "")
+
+    def _say_saved(self, text: str, is_warning: bool) -> None:
+        self.saved.setText(text)
+        self.saved.setStyleSheet(_WARNING if is_warning else "")
 
 
 def _is_of(picks: Picks, name: str, n_open: int):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, finalize, ref
 
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtGui import QUndoStack
+from qtpy.QtWidgets import QApplication
 
-from napari_ectkd.errors import ConfigError, EctkdError
+from napari_ectkd.errors import ConfigError
+from napari_ectkd.gui.autosave import Autosave
+from napari_ectkd.gui.class_list import ClassList
 from napari_ectkd.gui.layers import (
     add_picks_layer,
     add_tomogram_layer,
@@ -20,10 +23,13 @@ from napari_ectkd.gui.layers import (
     put_picks,
     take_picks,
 )
-from napari_ectkd.gui.palette import Palette
-from napari_ectkd.gui.storage import Classes, ProjectFolder
-from napari_ectkd.gui.undo import ChangePicks
-from napari_ectkd.io.class_colors import SPECIAL
+from napari_ectkd.gui.pick_changes import (
+    join_new,
+    with_class_replaced,
+    with_predictions_of,
+)
+from napari_ectkd.gui.storage import Classes
+from napari_ectkd.gui.undo import ChangePicks, rewrite_history
 from napari_ectkd.io.picks import NONE, UNLABELED, Picks, join_picks
 from napari_ectkd.io.star import write_picks
 from napari_ectkd.io.tomogram import Tomogram, open_tomogram
@@ -34,9 +40,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Points
 
-SAVE_MS = 400
-"""Milliseconds after a change until it is on the disk."""
-RETRY_MS = 5000
+    from napari_ectkd.gui.palette import Palette
 
 _OF_VIEWER: WeakKeyDictionary[ViewerModel, Session] = WeakKeyDictionary()
 
@@ -46,7 +50,7 @@ class Session(QObject):
 
     The layers hold the picks; the session reads them, paints them, keeps their history
     and saves each change within half a second. `said` carries lines for a status bar,
-    and whether they are warnings.
+    `saved` how saving went, each with whether it is a warning.
     """
 
     tomograms_changed = Signal()
@@ -55,27 +59,32 @@ class Session(QObject):
     picks_changed = Signal(str)
     history_changed = Signal()
     said = Signal(str, bool)
+    saved = Signal(str, bool)
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self._viewer = ref(viewer)  # else no viewer would ever be freed
         self.tomograms: dict[str, Tomogram] = {}
         self.current: Tomogram | None = None
-        self.classes: list[str] = []
-        self.palette = Palette()
         self.diameter = 200.0
-        self.project: ProjectFolder | None = None
-        self.hidden: set[str] = set()
         self.min_confidence = 0.0
         self.new_label = UNLABELED
         self.undo_stack = QUndoStack(self)
         self.undo_stack.indexChanged.connect(self.history_changed)
-        self._unsaved: set[str] = set()
+        self._classes = ClassList()
         self._picks: dict[str, Picks] = {}  # not only in layers: those can be deleted
         self._is_busy = False  # our own writing to layers is no change by the user
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self.save)
+        self._disk = Autosave(
+            self.tomograms,
+            lambda: Classes(self.classes, self.palette.as_dict(), self.diameter),
+        )
+        self._disk.said.connect(self.said)
+        self._disk.saved.connect(self.saved)
+        # What is waiting is written when napari quits, or one of its windows closes.
+        app = QApplication.instance()
+        if app is not None:
+            app.aboutToQuit.connect(self._disk.flush)
+        finalize(viewer, self._disk.flush).atexit = False
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         for layer in list(viewer.layers):
@@ -117,7 +126,7 @@ class Session(QObject):
         EctkdError
             If it cannot be opened; `VoxelSizeError` to ask for its voxel size.
         """
-        known = self._known_facts(path)
+        known = self._disk.known_facts(path)
         tomogram = open_tomogram(
             path,
             voxel_size=voxel_size or known.get("voxel_size"),
@@ -236,21 +245,25 @@ class Session(QObject):
         for name in sorted(set(classified.tomogram)):
             if name not in self.tomograms:
                 continue
-            picks, found = self.picks(name), classified.in_tomogram(name)
-            rows = _rows_of(found, picks)
-            here = rows >= 0
-            probabilities = found.probabilities.reindex(rows).reset_index(drop=True)
-            prediction = np.where(here, found.prediction[rows], UNLABELED)
-            merged = replace(
-                picks,
-                prediction=prediction.astype(object),
-                confidence=np.where(here, found.confidence[rows], np.nan),
-                probabilities=probabilities,
-            )
-            self.take_classes(merged)
+            found = classified.in_tomogram(name)
+            merged, n = with_predictions_of(self.picks(name), found)
             self.set_picks(name, merged, "classify")
-            n_merged += int(here.sum())
+            n_merged += n
         return n_merged
+
+    def join_picks(
+        self, name: str, picks: Picks, text: str, distance: float = 1.0
+    ) -> int:
+        """Add picks to those of a tomogram; return how many were not there already.
+
+        One within `distance` Å of a pick is taken for the same, see `join_new`.
+        """
+        if name not in self.tomograms:
+            return 0
+        owner = np.full(len(picks), name, dtype=object)
+        joined, n = join_new(self.picks(name), replace(picks, tomogram=owner), distance)
+        self.set_picks(name, joined, text)
+        return n
 
     def undo(self) -> None:
         """Take the last change of picks back."""
@@ -262,6 +275,21 @@ class Session(QObject):
 
     # Classes
 
+    @property
+    def classes(self) -> list[str]:
+        """The classes, in the order of their keys."""
+        return self._classes.names
+
+    @property
+    def palette(self) -> Palette:
+        """The colors of the classes."""
+        return self._classes.palette
+
+    @property
+    def hidden(self) -> set[str]:
+        """The classes whose picks are not shown."""
+        return self._classes.hidden
+
     def add_class(self, name: str, color: str | None = None) -> None:
         """Add a class.
 
@@ -270,50 +298,33 @@ class Session(QObject):
         ConfigError
             If the name is taken, reserved or empty.
         """
-        name = name.strip()
-        if not name or name in SPECIAL:
-            raise ConfigError(f"{name!r} cannot be the name of a class")
-        if name in self.classes:
-            raise ConfigError(f"there is a class called {name} already")
-        self.classes.append(name)
-        if color:
-            self.palette.set_color(name, color)
-        self.palette.color(name)
+        self._classes.add(name, color)
         self._classes_changed()
 
     def rename_class(self, old: str, new: str) -> None:
-        """Give a class another name, and all its labels with it.
+        """Give a class another name, and all its labels and predictions with it.
 
         Raises
         ------
         ConfigError
             As `add_class`.
         """
-        new = new.strip()
-        if new == old:
+        if new.strip() == old:
             return
-        if not new or new in SPECIAL or new in self.classes:
-            raise ConfigError(
-                f"{new!r} cannot be the name of a class, or is one already"
-            )
-        self.palette.rename(old, new)
-        self.classes[self.classes.index(old)] = new
-        for name in self.tomograms:
-            picks = self.picks(name)
-            if (picks.label == old).any():
-                labels = np.where(picks.label == old, new, picks.label)
-                self.set_picks(name, picks.with_labels(labels))
+        new = self._classes.rename(old, new)
+        if self.new_label == old:
+            self.new_label = new
+        # No step to undo: all that was done before is now said of the new name.
+        rewrite_history(self.undo_stack, lambda p: with_class_replaced(p, old, new))
+        self._replace_class(old, new, "")
         self._classes_changed()
 
     def remove_class(self, name: str) -> None:
-        """Remove a class; its picks stay, without a label."""
-        self.classes.remove(name)
-        for tomogram in self.tomograms:
-            picks = self.picks(tomogram)
-            if (picks.label == name).any():
-                labels = np.where(picks.label == name, UNLABELED, picks.label)
-                text = f"remove class {name}"
-                self.set_picks(tomogram, picks.with_labels(labels), text)
+        """Remove a class; its picks stay, without this label or prediction."""
+        self._classes.remove(name)
+        if self.new_label == name:
+            self.new_label = UNLABELED
+        self._replace_class(name, UNLABELED, f"remove class {name}")
         self._classes_changed()
 
     def set_color(self, name: str, color: str) -> None:
@@ -323,7 +334,7 @@ class Session(QObject):
 
     def set_hidden(self, hidden: set[str]) -> None:
         """Hide the picks that are shown as one of these classes."""
-        self.hidden = set(hidden)
+        self._classes.hidden = set(hidden)
         self._paint_all()
 
     def set_min_confidence(self, value: float) -> None:
@@ -349,11 +360,11 @@ class Session(QObject):
     @property
     def folder(self) -> Path | None:
         """The project folder, once a tomogram is open."""
-        return self.project.path if self.project else None
+        return self._disk.project.path if self._disk.project else None
 
     def runs_folder(self) -> Path | None:
         """Return where the runs of this project are."""
-        return self.project.runs if self.project else None
+        return self._disk.project.runs if self._disk.project else None
 
     def write_inputs(self) -> tuple[Path, Path]:
         """Write all labeled picks and the list of tomograms for a training job.
@@ -370,34 +381,19 @@ class Session(QObject):
         WriteError
             If they cannot be written.
         """
-        if self.project is None:
+        project = self._disk.project
+        if project is None:
             raise ConfigError("open a tomogram first")
         picks = self.all_picks()
-        path = self.project.path / "labels" / "labeled-picks.star"
+        path = project.path / "labels" / "labeled-picks.star"
         sizes = {name: t.voxel_size for name, t in self.tomograms.items()}
         write_picks(path, picks[picks.is_labeled], sizes)
-        self.project.save_tomograms(self.tomograms.values())
-        return path, self.project.tomograms_path
+        project.save_tomograms(self.tomograms.values())
+        return path, project.tomograms_path
 
     def save(self) -> bool:
         """Write what changed; return whether it worked. Else it is tried again."""
-        self._timer.stop()
-        if self.project is None:
-            return True
-        try:
-            for name in sorted(self._unsaved & set(self.tomograms)):
-                self.project.save_picks(self.picks(name), self.tomograms[name])
-                self._unsaved.discard(name)
-            self.project.save_classes(
-                Classes(self.classes, self.palette.as_dict(), self.diameter)
-            )
-            self.project.save_tomograms(self.tomograms.values())
-        except EctkdError as error:
-            self.said.emit(f"NOT saved: {error}", True)
-            self._timer.start(RETRY_MS)
-            return False
-        self.said.emit(f"saved in {self.project.path}", False)
-        return True
+        return self._disk.save()
 
     # How layers and session keep in step
 
@@ -411,25 +407,18 @@ class Session(QObject):
             self._adopt(tomogram)
 
     def _adopt(self, tomogram: Tomogram) -> None:
+        saved, classes = self._disk.take_in(tomogram)
+        is_first = not self.tomograms
         self.tomograms[tomogram.name] = tomogram
-        if self.project is None:
-            self.project = ProjectFolder.beside(tomogram.path)
-            self._load_classes()
+        self._classes.take_saved(classes)
+        if is_first:
+            self.diameter = classes.diameter
+        self.classes_changed.emit()
         self._add_points_layer(tomogram.name)
-        try:
-            saved = self.project.load_picks(tomogram)
-        except EctkdError as error:
-            # Never overwritten: the broken file is put aside under another name.
-            broken = self.project.picks_path(tomogram.name)
-            broken.replace(broken.with_suffix(".star.broken"))
-            saved = None
-            self.said.emit(f"{error}; it was kept as {broken.name}.broken", True)
         if saved is not None:
             self.take_classes(saved)
             self.said.emit(f"{len(saved)} picks of {tomogram.name} are back", False)
         self._show(tomogram.name, saved if saved is not None else Picks.empty())
-        self._unsaved.discard(tomogram.name)
-        self._timer.start(SAVE_MS)
         self.set_current(tomogram.name)
         self.tomograms_changed.emit()
 
@@ -440,8 +429,8 @@ class Session(QObject):
             return
         # Layers are put right afterwards: napari may be removing all of them.
         QTimer.singleShot(0, self._settle_layers)
-        if tomogram is None:
-            return
+        if tomogram is None or self.image_layer(name) is not None:
+            return  # opened twice, closed once
         self.save()
         del self.tomograms[name], self._picks[name]
         if self.current is not None and self.current.name == name:
@@ -538,60 +527,32 @@ class Session(QObject):
 
     def _classes_changed(self) -> None:
         self._paint_all()
-        self._timer.start(SAVE_MS)
+        self._disk.touch()
         self.classes_changed.emit()
 
     def _changed(self, name: str) -> None:
-        self._unsaved.add(name)
-        self._timer.start(SAVE_MS)
+        self._disk.changed(self.tomograms[name], self.picks(name))
 
     def take_classes(self, picks: Picks) -> None:
         """Add the classes that labels or predictions name and that are new."""
-        names = set(picks.label) | set(picks.prediction)
-        new = sorted(names - set(self.classes) - set(SPECIAL))
-        self.classes += new
-        for name in new:
-            self.palette.color(name)
-        if new:
+        if self._classes.take([*picks.label, *picks.prediction]):
             self.classes_changed.emit()
 
-    def _load_classes(self) -> None:
-        try:
-            classes = self.project.load_classes()
-        except EctkdError as error:
-            self.said.emit(str(error), True)
-            return
-        self.classes = [
-            *classes.names,
-            *(c for c in self.classes if c not in classes.names),
-        ]
-        self.palette = Palette(self.palette.as_dict() | classes.colors)
-        self.diameter = classes.diameter
-        self.classes_changed.emit()
-
-    def _known_facts(self, path: Path) -> dict:
-        """Return what was said of a tomogram when it was last open."""
-        project = self.project
-        if project is None:
-            folder = path.resolve().parent / "ectkd"
-            project = ProjectFolder(folder) if folder.is_dir() else None
-        if project is None:
-            return {}
-        try:
-            for entry in project.load_tomograms():
-                if entry.path == path.resolve():
-                    return entry.model_dump()
-        except EctkdError as error:
-            self.said.emit(str(error), True)
-        return {}
+    def _replace_class(self, old: str, new: str, text: str) -> None:
+        """Replace a class name in all picks; one step to undo if `text` says so."""
+        changed = {}
+        for name in self.tomograms:
+            picks = self.picks(name)
+            if old in picks.label or old in picks.prediction:
+                changed[name] = with_class_replaced(picks, old, new)
+        if text and changed:
+            self.undo_stack.beginMacro(text)
+        for name, picks in changed.items():
+            self.set_picks(name, picks, text)
+        if text and changed:
+            self.undo_stack.endMacro()
 
 
 def class_choices(session: Session) -> list[str]:
     """Return the labels that can be given, in the order of their keys: 1 …, 0 last."""
     return [*session.classes, NONE]
-
-
-def _rows_of(found: Picks, picks: Picks) -> np.ndarray:
-    """Return for each pick its row in `found` by id, −1 where it is not there."""
-    index = {int(number): row for row, number in enumerate(found.pick_id)}
-    return np.array([index.get(int(n), -1) for n in picks.pick_id], dtype=np.int64)

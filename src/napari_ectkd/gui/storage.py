@@ -6,14 +6,17 @@ colors and the particle diameter, `tomograms.json` what was opened, `runs/` the 
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
 from napari_ectkd.errors import FormatError, WriteError
-from napari_ectkd.io.atomic import atomic_path, make_folder
+from napari_ectkd.io.atomic import atomic_path, cannot_write, make_folder
 from napari_ectkd.io.star import read_picks, write_picks
 from napari_ectkd.io.tomogram_list import (
     TomogramEntry,
@@ -52,19 +55,46 @@ class ProjectFolder:
 
         A tomogram may lie where nobody can write (an archive, a facility's disk).
         """
-        folder = tomogram.resolve().parent / FOLDER
+        beside, own = _places(tomogram)
         try:
-            make_folder(folder)
+            return cls(make_folder(beside))
         except WriteError:
-            owner = "-".join(tomogram.resolve().parent.parts[-2:]).strip("/")
-            folder = platformdirs.user_data_path("napari-ectkd") / owner
-            make_folder(folder)
-        return cls(folder)
+            return cls(own)
+
+    @classmethod
+    def find(cls, tomogram: Path) -> ProjectFolder | None:
+        """Return the project folder of a tomogram if there is one; make none."""
+        beside, own = _places(tomogram)
+        found = [folder for folder in (beside, own) if folder.is_dir()]
+        if len(found) == 2 and not os.access(beside, os.W_OK):
+            return cls(own)
+        return cls(found[0]) if found else None
+
+    @staticmethod
+    def put_aside(path: Path) -> Path:
+        """Give a broken file a name that is not taken; return its new path.
+
+        Raises
+        ------
+        WriteError
+            If it cannot be renamed.
+        """
+        names = (f"{path.name}.broken{n or ''}" for n in itertools.count())
+        aside = next(a for name in names if not (a := path.with_name(name)).exists())
+        try:
+            return path.rename(aside)
+        except OSError as error:
+            raise cannot_write(aside, error) from error
 
     @property
     def runs(self) -> Path:
         """Where the runs are."""
         return self.path / "runs"
+
+    @property
+    def classes_path(self) -> Path:
+        """Classes, colors and diameter."""
+        return self.path / "classes.json"
 
     @property
     def tomograms_path(self) -> Path:
@@ -92,7 +122,7 @@ class ProjectFolder:
 
     def save_classes(self, classes: Classes) -> None:
         """Write classes, colors and diameter."""
-        with atomic_path(self.path / "classes.json") as temporary:
+        with atomic_path(self.classes_path) as temporary:
             temporary.write_text(json.dumps(vars(classes), indent=1) + "\n")
 
     def load_classes(self) -> Classes:
@@ -103,7 +133,7 @@ class ProjectFolder:
         FormatError
             If the file is broken.
         """
-        path = self.path / "classes.json"
+        path = self.classes_path
         if not path.exists():
             return Classes()
         try:
@@ -114,9 +144,7 @@ class ProjectFolder:
                 float(facts["diameter"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FormatError(
-                f"{path}: broken ({error}); delete it to begin with no classes"
-            ) from error
+            raise FormatError(f"{path}: not a list of classes ({error})") from error
 
     def save_tomograms(self, tomograms: Iterable[Tomogram]) -> None:
         """Write what is open, beside what was open before."""
@@ -129,3 +157,11 @@ class ProjectFolder:
         if not self.tomograms_path.exists():
             return []
         return read_tomogram_list(self.tomograms_path)
+
+
+def _places(tomogram: Path) -> tuple[Path, Path]:
+    """Return the folder beside a tomogram, and the user's own where that is closed."""
+    parent = tomogram.resolve().parent
+    number = hashlib.sha256(str(parent).encode()).hexdigest()[:8]
+    own = platformdirs.user_data_path("napari-ectkd") / f"{parent.name}-{number}"
+    return parent / FOLDER, own

@@ -9,6 +9,8 @@ from qtpy.QtGui import QUndoCommand
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qtpy.QtGui import QUndoStack
+
     from napari_ectkd.io.picks import Picks
 
 _MOVE = 1
@@ -66,12 +68,33 @@ class ChangePicks(QUndoCommand):
         """Show the picks as they were."""
         self._show(self._name, self._before)
 
+    def rewrite(self, change: Callable[[Picks], Picks]) -> None:
+        """Change the picks before and after this step."""
+        self._before, self._after = change(self._before), change(self._after)
+
     def redo(self) -> None:
         """Show the picks as they became."""
         if self._is_new:  # Qt redoes a step when it is pushed
             self._is_new = False
         else:
             self._show(self._name, self._after)
+
+
+def rewrite_history(stack: QUndoStack, change: Callable[[Picks], Picks]) -> None:
+    """Change the picks before and after each step, as if they always had been so."""
+    rewritten: dict[int, tuple[Picks, Picks]] = {}  # the old ones keep their id taken
+
+    def once(picks: Picks) -> Picks:
+        if id(picks) not in rewritten:
+            rewritten[id(picks)] = picks, change(picks)
+        return rewritten[id(picks)][1]
+
+    for number in range(stack.count()):
+        command = stack.command(number)
+        steps = [command, *(command.child(i) for i in range(command.childCount()))]
+        for step in steps:
+            if isinstance(step, ChangePicks):
+                step.rewrite(once)
 
 
 def _moved(step: ChangePicks) -> set[int]:

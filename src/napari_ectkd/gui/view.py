@@ -80,8 +80,15 @@ def fill(viewer: napari.Viewer, tomogram: Tomogram, picks: Path | None) -> None:
     studio.pick.display.refresh()
     if found is not None:
         here = found.in_tomogram(tomogram.name)
-        session.take_classes(here)
-        session.set_picks(tomogram.name, here, "load picks")
+        if not len(here) and set(found.tomogram) == {""}:
+            here = found
+        if not len(here):
+            names = ", ".join(sorted(set(found.tomogram))[:5]) or "none"
+            session.said.emit(
+                f"{picks.name} has no picks of {tomogram.name}, but of: {names}", True
+            )
+        # Joined: what a person picked and labeled here before is not to be lost.
+        session.join_picks(tomogram.name, here, "load picks")
         studio.tabs.setCurrentWidget(studio.classify)
     viewer.dims.set_point(0, tomogram.extent[0] / 2)
     viewer.reset_view()

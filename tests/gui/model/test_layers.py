@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from napari_ectkd.gui.layers import shown_class, take_picks
+from napari_ectkd.gui.layers import (
+    picks_layer_data,
+    picks_of_layer_data,
+    shown_class,
+    take_picks,
+)
 from napari_ectkd.gui.palette import Palette
 from napari_ectkd.io.picks import UNKNOWN
 
@@ -19,7 +24,7 @@ def assert_same(found, expected):
     np.testing.assert_allclose(found.confidence, expected.confidence)
     np.testing.assert_allclose(found.angles, expected.angles)
     assert found.probabilities.equals(expected.probabilities)
-    assert found.foreign.equals(expected.foreign)
+    assert found.foreign.infer_objects().equals(expected.foreign)
 
 
 def test_picks_come_back_from_a_layer_as_they_went_in(session, layer, some_picks):
@@ -67,6 +72,45 @@ def test_an_added_pick_is_new_whatever_was_selected(session, layer):
     assert np.isnan(found.confidence[4])
     assert found.pick_id[4] not in found.pick_id[:4]
     np.testing.assert_allclose(found.positions[4], [50, 60, 70])
+
+
+def test_a_pasted_pick_keeps_its_label_and_gets_an_id(session, layer):
+    # Points of a copy come with the features of the first ones, ids included.
+    features = layer.features.iloc[[0, 1, 2, 3, 0, 2]].reset_index(drop=True)
+    session._is_busy = True
+    layer.data = layer.data[[0, 1, 2, 3, 0, 2]]
+    layer.features = features
+    session._is_busy = False
+    found = take_picks(layer, session.tomograms["tomo"])
+    assert found.label.tolist() == ["ring", "", "none", "", "ring", "none"]
+    assert len(set(found.pick_id)) == 6
+    assert found.pick_id[:4].tolist() == [5, 8, 11, 14]
+    assert found.prediction[4:].tolist() == ["", ""]
+    np.testing.assert_allclose(found.positions[4], found.positions[0])
+
+
+def test_whole_numbers_stay_whole_beside_a_new_pick(session, layer):
+    layer.add([1.0, 2.0, 3.0])
+    column = session.picks("tomo").foreign["rlnOpticsGroup"]
+    assert [str(value) for value in column] == ["1", "1", "1", "1", "nan"]
+    layer.selected_data = {4}
+    layer.remove_selected()
+    assert session.picks("tomo").foreign["rlnOpticsGroup"].dtype == np.int64
+
+
+def test_a_saved_layer_keeps_each_row_with_its_pick(some_picks):
+    from napari.layers import Points
+
+    data, options = picks_layer_data(some_picks(), "tomo")
+    layer = Points(data, **options)
+    layer.add([1.0, 2.0, 3.0])
+    layer.selected_data = {1}
+    layer.remove_selected()
+    found, size = picks_of_layer_data(layer.data, layer.as_layer_data_tuple()[1])
+    assert_same(found[:3], some_picks()[[0, 2, 3]])
+    assert found.pick_id[3] not in some_picks().pick_id
+    assert found.label[3] == ""
+    assert size == 1
 
 
 def test_the_first_pick_of_all_has_no_label(session):

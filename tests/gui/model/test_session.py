@@ -60,7 +60,7 @@ def test_labels_survive_a_kill(tomogram_file, another_session):
         session.open_tomogram(Path(sys.argv[1]), is_inverted=False)
         session.points_layer("tomo").add([[1, 2, 3]])
         session.assign("none", [0])
-        session.said.connect(lambda text, _: os.kill(os.getpid(), signal.SIGKILL))
+        session.saved.connect(lambda text, _: os.kill(os.getpid(), signal.SIGKILL))
         QTimer.singleShot(20000, app.quit)
         app.exec()
     """
@@ -92,6 +92,124 @@ def test_a_broken_file_is_put_aside_and_said(tomogram_file, qtbot, another_sessi
     assert (folder / "tomo.star.broken").read_text() == "not a star file"
 
 
+def test_a_second_broken_file_leaves_the_first_one_be(tomogram_file, another_session):
+    path = tomogram_file()
+    folder = path.parent / "ectkd"
+    folder.mkdir()
+    (folder / "tomo.star").write_text("broken again")
+    (folder / "tomo.star.broken").write_text("broken before")
+    another_session().open_tomogram(path)
+    assert (folder / "tomo.star.broken").read_text() == "broken before"
+    assert (folder / "tomo.star.broken1").read_text() == "broken again"
+
+
+@pytest.mark.parametrize("name", ["classes.json", "tomograms.json"])
+def test_broken_lists_are_put_aside_and_saving_goes_on(
+    tomogram_file, another_session, name
+):
+    path = tomogram_file()
+    folder = path.parent / "ectkd"
+    folder.mkdir()
+    (folder / name).write_text("[{")
+    session = another_session()
+    session.open_tomogram(path)
+    assert session.save()
+    assert (folder / f"{name}.broken").read_text() == "[{"
+
+
+def test_without_a_folder_beside_it_picks_go_to_the_users_own(
+    tomogram_file, another_session, tmp_path, monkeypatch
+):
+    import platformdirs
+
+    monkeypatch.setattr(platformdirs, "user_data_path", lambda _: tmp_path / "home")
+    path = tomogram_file(voxel_size=0)
+    (tmp_path / "ectkd").write_text("a file, where the folder should be")
+    session = another_session()
+    session.open_tomogram(path, voxel_size=12)
+    session.points_layer("tomo").add([[1, 2, 3]])
+    assert session.save()
+    assert session.folder.parent == tmp_path / "home"
+    again = another_session()
+    assert again.open_tomogram(path).voxel_size == 12
+    assert len(again.picks("tomo")) == 1
+
+
+def test_a_folder_that_cannot_be_made_is_said_and_tried_again(
+    tomogram_file, another_session, tmp_path, monkeypatch, qtbot
+):
+    import platformdirs
+
+    closed = tmp_path / "closed"
+    closed.write_text("a file")
+    (tmp_path / "ectkd").write_text("a file")
+    monkeypatch.setattr(platformdirs, "user_data_path", lambda _: closed)
+    monkeypatch.setattr("napari_ectkd.gui.autosave.RETRY_MS", 20)
+    session = another_session()
+    with qtbot.waitSignal(session.saved) as saved:
+        session.open_tomogram(tomogram_file())
+        session.points_layer("tomo").add([[1, 2, 3]])
+    assert "NOT saved" in saved.args[0]
+    with qtbot.waitSignal(session.saved, check_params_cb=lambda _, warns: not warns):
+        closed.unlink()
+    assert len(read_picks(session.folder / "tomo.star")) == 1
+
+
+def test_picks_of_a_closed_tomogram_are_saved_when_there_is_room(
+    session, monkeypatch, another_session
+):
+    from napari_ectkd.errors import WriteError
+    from napari_ectkd.gui import storage
+
+    def fail(*_):
+        raise WriteError("the disk is full")
+
+    path = session.current.path
+    session.points_layer("tomo").add([[1, 2, 3]])
+    with monkeypatch.context() as broken:
+        broken.setattr(storage, "write_picks", fail)
+        session.viewer.layers.clear()
+        session.open_tomogram(path)
+        assert len(session.picks("tomo")) == 1
+        session.viewer.layers.clear()
+    assert session.save()
+    again = another_session()
+    again.open_tomogram(path)
+    assert len(again.picks("tomo")) == 1
+
+
+def test_each_tomogram_has_its_picks_beside_it(
+    session, tomogram_file, tmp_path, another_session
+):
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    path = tomogram_file("other").rename(other / "other.mrc")
+    session.open_tomogram(path, is_inverted=True)
+    session.add_class("ring", "#123456")
+    session.points_layer("other").add([[1, 2, 3]])
+    session.assign("ring", [0])
+    assert session.save()
+    again = another_session()
+    assert again.open_tomogram(path).is_inverted
+    assert again.picks("other").label.tolist() == ["ring"]
+    assert again.palette.color("ring") == "#123456"
+    assert list(again.tomograms) == ["other"]
+
+
+def test_nothing_is_lost_when_a_viewer_goes(tomogram_file, qtbot):
+    import gc
+
+    from napari.components import ViewerModel
+
+    viewer = ViewerModel()
+    path = tomogram_file()
+    Session.of(viewer).open_tomogram(path)
+    Session.of(viewer).points_layer("tomo").add([[1, 2, 3]])
+    del viewer
+    gc.collect()
+    assert len(read_picks(path.parent / "ectkd" / "tomo.star")) == 1
+
+
 def test_a_failing_save_is_said_and_tried_again(session, qtbot, monkeypatch):
     from napari_ectkd.errors import WriteError
     from napari_ectkd.gui import storage
@@ -102,7 +220,7 @@ def test_a_failing_save_is_said_and_tried_again(session, qtbot, monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr(storage, "write_picks", fail)
         session.points_layer("tomo").add([[1, 2, 3]])
-        with qtbot.waitSignal(session.said) as said:
+        with qtbot.waitSignal(session.saved) as said:
             assert not session.save()
         assert "the disk is full" in said.args[0]
     assert session.save()
@@ -127,6 +245,12 @@ def test_undo_and_redo_of_each_kind_of_change(session, some_picks):
     changed()
     session.set_picks("tomo", some_picks(), "load picks")
     changed()
+    nearby = Picks.create([[500.0, 5, 5]], "tomo")
+    assert session.join_picks("tomo", nearby, "pick automatically", 90) == 1
+    changed()
+    table = pd.DataFrame(np.eye(2)[[0, 1, 0, 1, 0]], columns=["ring", "shell"])
+    session.merge_predictions(session.picks("tomo").with_predictions(table))
+    changed()
     for expected in reversed(states[:-1]):
         session.undo()
         assert session.picks("tomo") is expected
@@ -135,7 +259,7 @@ def test_undo_and_redo_of_each_kind_of_change(session, some_picks):
     for expected in states[1:]:
         session.redo()
         assert session.picks("tomo") is expected
-    assert list(layer.features["label"]) == some_picks().label.tolist()
+    assert list(layer.features["label"]) == [*some_picks().label, ""]
 
 
 def test_predictions_never_touch_labels_or_later_changes(session, some_picks):
@@ -184,6 +308,45 @@ def test_classes_are_renamed_and_removed_with_their_labels(session, some_picks):
     for name in ("", "none", "unknown"):
         with pytest.raises(ConfigError):
             session.add_class(name)
+
+
+def test_a_renamed_class_is_so_in_predictions_and_in_the_past(session, some_picks):
+    session.set_picks("tomo", some_picks(), "load picks")
+    session.assign("none", [1])
+    session.set_hidden({"ring"})
+    session.set_new_label("ring")
+    session.rename_class("ring", "torus")
+    assert session.classes == ["torus", "shell"]
+    assert "ring" not in session.picks("tomo").prediction
+    assert (session.hidden, session.new_label) == ({"torus"}, "torus")
+    session.undo()
+    assert session.picks("tomo").label.tolist() == ["torus", "", "none", ""]
+    assert session.classes == ["torus", "shell"]
+
+
+def test_a_removed_class_is_gone_until_that_is_undone(session, some_picks):
+    session.set_picks("tomo", some_picks())
+    session.set_new_label("ring")
+    session.remove_class("ring")
+    assert session.classes == ["shell"]
+    assert session.new_label == ""
+    assert "ring" not in session.picks("tomo").prediction
+    session.points_layer("tomo").add([1.0, 1.0, 1.0])
+    assert session.classes == ["shell"]
+    session.undo()
+    session.undo()
+    assert session.picks("tomo").label.tolist() == ["ring", "", "none", ""]
+    assert session.classes == ["shell", "ring"]
+
+
+def test_a_tomogram_shown_twice_is_closed_with_its_last_image(session):
+    from napari_ectkd.gui.layers import add_tomogram_layer
+
+    layer = add_tomogram_layer(session.viewer, session.current)
+    session.viewer.layers.remove(layer)
+    assert list(session.tomograms) == ["tomo"]
+    session.viewer.layers.remove(session.image_layer("tomo"))
+    assert not session.tomograms
 
 
 def test_deleting_the_points_layer_keeps_the_picks(session, qtbot, some_picks):
