@@ -366,6 +366,9 @@ def view(
     picks: Annotated[
         Path | None, Parameter(help="STAR file to show over the tomogram")
     ] = None,
+    model: Annotated[
+        Path | None, Parameter(help="run to offer for classifying")
+    ] = None,
     screenshot: Annotated[
         Path | None, Parameter(help="save the window as PNG, and close it")
     ] = None,
@@ -381,7 +384,7 @@ def view(
     from napari_ectkd.gui.view import show
 
     opened = _open(tomogram, of)
-    show(opened, picks, screenshot)
+    show(opened, picks, model, screenshot)
 
 
 def _open(path: Path, of: TomogramOptions) -> Any:

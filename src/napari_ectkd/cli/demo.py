@@ -60,7 +60,7 @@ def demo(
         tomogram = open_tomogram(
             out / "tomogram.mrc", is_inverted=False, tilt_range=TILT_RANGE
         )
-        open_window(tomogram, out / "classes.star", screenshot)
+        open_window(tomogram, out / "classes.star", out / "student", screenshot)
 
 
 def _run_stages(out: Path, seed: int, console: Console) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from napari_ectkd.gui.panel import Panel, set_problem
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.status import JobStatus
 from napari_ectkd.gui.tomogram_form import TomogramForm
+from napari_ectkd.gui.voxel_size_question import VoxelSizeQuestion
 from napari_ectkd.io.picks import UNKNOWN, UNLABELED
 from napari_ectkd.io.star import read_picks, write_picks
 from napari_ectkd.picking.config import PickConfig
@@ -64,6 +65,7 @@ class PickPanel(Panel):
         self.redo_button = QPushButton("Redo")
         self.load_button = QPushButton("Load STAR…")
         self.save_button = QPushButton("Save STAR…")
+        self.question = VoxelSizeQuestion("Load with this voxel size")
         self.said = QLabel(wordWrap=True)
         self.saved = QLabel(wordWrap=True)
         self._folder: tempfile.TemporaryDirectory | None = None
@@ -98,20 +100,19 @@ class PickPanel(Panel):
         self.status.clear()
         self.refresh()
 
-    def load_picks(self, path: Path) -> None:
-        """Add the picks of a STAR file to the open tomograms that they name."""
+    def load_picks(self, path: Path, voxel_size: float | None = None) -> None:
+        """Add the picks of a STAR file to the open tomograms that they name.
+
+        Asks how large a voxel of its coordinates is, if it does not say.
+        """
         session = self.session
         try:
-            try:
-                loaded = read_picks(path)
-            except VoxelSizeError:
-                size = session.current.voxel_size if session.current else None
-                loaded = read_picks(path, voxel_size=size)
-                session.said.emit(
-                    f"{path.name} does not say how large its voxels are: taken for "
-                    f"those of {session.current.name}, {size:g} Å",
-                    True,
-                )
+            loaded = read_picks(path, voxel_size=voxel_size)
+        except VoxelSizeError as error:
+            if session.current is not None:
+                self.question.voxel_size.setValue(session.current.voxel_size)
+            self.question.ask(error, lambda size: self.load_picks(path, size))
+            return
         except EctkdError as error:
             session.said.emit(str(error), True)
             return
@@ -207,6 +208,7 @@ class PickPanel(Panel):
         for button in (self.load_button, self.save_button):
             row.addWidget(button)
         self.column.addLayout(row)
+        self.column.addWidget(self.question)
         self.column.addWidget(self.said)
         self.column.addWidget(self.saved)
         self.column.addStretch(1)
@@ -223,6 +225,7 @@ class PickPanel(Panel):
         self.redo_button.clicked.connect(session.redo)
         self.load_button.clicked.connect(self._choose_load)
         self.save_button.clicked.connect(self._choose_save)
+        self.job.progressed.connect(self._on_progressed)
         self.job.done.connect(self._on_picked)
         self.job.ended.connect(self._on_ended)
         session.said.connect(self._say)
@@ -259,6 +262,10 @@ class PickPanel(Panel):
             self._say("choose a class in the table first", True)
         elif not self.session.assign(name):
             self._say("select picks in the image first (key 3, then drag)", True)
+
+    def _on_progressed(self) -> None:
+        if self.pick_button.isEnabled():  # another panel started it
+            self.refresh()
 
     def _on_picked(self) -> None:
         if self._folder is None:

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_ectkd.errors import EctkdError, VoxelSizeError
+from napari_ectkd.gui.voxel_size_question import VoxelSizeQuestion
 
 if TYPE_CHECKING:
     from napari_ectkd.gui.session import Session
@@ -32,7 +33,6 @@ class TomogramForm(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
-        self._asking: Path | None = None
         self._waiting: list[Path] = []
         self.open_button = QPushButton("Open tomograms…")
         self.chooser = QComboBox()
@@ -40,12 +40,7 @@ class TomogramForm(QWidget):
         self.is_dark = QCheckBox("Protein is dark in the file")
         self.knows_tilt = QCheckBox("Tilt range")
         self.lowest, self.highest = _degrees(-60), _degrees(60)
-        self.question = QWidget()
-        self.question_text = QLabel(wordWrap=True)
-        self.voxel_size = QDoubleSpinBox(
-            decimals=3, minimum=0.2, maximum=200, value=10, suffix=" Å"
-        )
-        self.answer_button = QPushButton("Open with this voxel size")
+        self.question = VoxelSizeQuestion("Open with this voxel size")
         self._build()
         session.tomograms_changed.connect(self.refresh)
         session.current_changed.connect(self.refresh)
@@ -99,14 +94,6 @@ class TomogramForm(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.open_button)
-        asked = QVBoxLayout(self.question)
-        asked.setContentsMargins(0, 0, 0, 0)
-        asked.addWidget(self.question_text)
-        row = QHBoxLayout()
-        row.addWidget(self.voxel_size)
-        row.addWidget(self.answer_button, 1)
-        asked.addLayout(row)
-        self.question.hide()
         layout.addWidget(self.question)
         layout.addWidget(self.chooser)
         layout.addWidget(self.facts)
@@ -127,7 +114,6 @@ class TomogramForm(QWidget):
         )
         layout.addLayout(tilt)
         self.open_button.clicked.connect(self._choose_files)
-        self.answer_button.clicked.connect(self._answer)
         self.chooser.textActivated.connect(self._session.set_current)
         self.is_dark.toggled.connect(self._set_contrast)
         self.knows_tilt.toggled.connect(self._set_tilt)
@@ -139,26 +125,21 @@ class TomogramForm(QWidget):
         self.open_paths([Path(name) for name in names])
 
     def _open_next(self) -> None:
-        while self._waiting and self._asking is None:
-            self._open(self._waiting.pop(0), None)
+        while self._waiting and not self.question.is_open:
+            self._open(self._waiting.pop(0))
 
-    def _open(self, path: Path, voxel_size: float | None) -> None:
+    def _open(self, path: Path, voxel_size: float | None = None) -> None:
         try:
             tomogram = self._session.open_tomogram(path, voxel_size=voxel_size)
         except VoxelSizeError as error:
-            self._asking = path
-            text = str(error).split("; state it")[0]
-            self.question_text.setText(f"{text}. How large is a voxel?")
-            self.question.show()
+            self.question.ask(error, lambda size: self._answer(path, size))
         except EctkdError as error:
             self._session.said.emit(str(error), True)
         else:
             self._session.said.emit(f"opened {tomogram.name}", False)
 
-    def _answer(self) -> None:
-        path, self._asking = self._asking, None
-        self.question.hide()
-        self._open(path, self.voxel_size.value())
+    def _answer(self, path: Path, voxel_size: float) -> None:
+        self._open(path, voxel_size)
         self._open_next()
 
     def _set_contrast(self, is_dark: bool) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     import napari
 
+    from napari_ectkd.gui.studio import StudioPanel
     from napari_ectkd.io.tomogram import Tomogram
 
 WINDOW = (1500, 950)
@@ -19,7 +20,12 @@ LOW_PASS = 40.0
 """Å, so that something is seen at once; can be changed in the panel."""
 
 
-def show(tomogram: Tomogram, picks: Path | None, screenshot: Path | None) -> None:
+def show(
+    tomogram: Tomogram,
+    picks: Path | None,
+    model: Path | None,
+    screenshot: Path | None,
+) -> None:
     """Open napari with a tomogram, its picks and the studio; return when it is closed.
 
     Parameters
@@ -28,6 +34,8 @@ def show(tomogram: Tomogram, picks: Path | None, screenshot: Path | None) -> Non
         What to show.
     picks
         A STAR file, or nothing.
+    model
+        A run to offer for classifying, or nothing.
     screenshot
         PNG file to save the window to; it is closed then without waiting for a person.
 
@@ -50,7 +58,9 @@ def show(tomogram: Tomogram, picks: Path | None, screenshot: Path | None) -> Non
 
     viewer = napari.Viewer(title="napari-ectkd", show=True)
     viewer.window.resize(*WINDOW)
-    fill(viewer, tomogram, picks)
+    studio = fill(viewer, tomogram, picks)
+    if model is not None:
+        studio.classify.model.setValue(model.resolve())
     if screenshot is None:
         napari.run()
         return
@@ -58,8 +68,8 @@ def show(tomogram: Tomogram, picks: Path | None, screenshot: Path | None) -> Non
     viewer.close()
 
 
-def fill(viewer: napari.Viewer, tomogram: Tomogram, picks: Path | None) -> None:
-    """Put the studio, a tomogram and its picks into a window."""
+def fill(viewer: napari.Viewer, tomogram: Tomogram, picks: Path | None) -> StudioPanel:
+    """Put the studio, a tomogram and its picks into a window; return the studio."""
     from napari_ectkd.gui.session import Session
     from napari_ectkd.gui.studio import StudioPanel
     from napari_ectkd.io.star import read_picks
@@ -92,6 +102,7 @@ def fill(viewer: napari.Viewer, tomogram: Tomogram, picks: Path | None) -> None:
         studio.tabs.setCurrentWidget(studio.classify)
     viewer.dims.set_point(0, tomogram.extent[0] / 2)
     viewer.reset_view()
+    return studio
 
 
 def save_screenshot(viewer: napari.Viewer, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 from importlib.resources import files
 
@@ -10,6 +11,7 @@ import pytest
 from npe2 import PluginManifest
 
 import napari_ectkd
+from napari_ectkd.io.picks import Picks
 from napari_ectkd.io.star import read_picks, write_picks
 
 
@@ -31,6 +33,25 @@ def test_contributions_import_nothing_heavy():
     )
     heavy = {"torch", "napari", "scipy", "pandas", "numpy", "qtpy"}
     assert not heavy & set(run.stdout.split())
+
+
+def test_the_manifest_takes_little_of_naparis_start():
+    code = """if True:
+        import time
+        from importlib.resources import files
+        import napari_ectkd
+        from npe2 import PluginManifest
+        path = files(napari_ectkd) / "napari.yaml"
+        PluginManifest.from_file(path)  # what the first one of all plugins costs
+        start = time.process_time()
+        PluginManifest.from_file(path)
+        import napari_ectkd.gui.contributions
+        print(time.process_time() - start)
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert float(run.stdout) < 0.05
 
 
 @pytest.fixture
@@ -97,6 +118,44 @@ def test_a_tomogram_opened_by_napari_is_taken_in_by_the_panels(viewer, tomogram_
     session.save()
 
 
+def test_view_keeps_what_was_labeled_before(
+    make_napari_viewer, tomogram_file, tmp_path, some_picks
+):
+    from napari_ectkd.gui import view
+    from napari_ectkd.gui.session import Session
+    from napari_ectkd.io.tomogram import open_tomogram
+
+    path = tomogram_file()
+    folder = path.parent / "ectkd"
+    folder.mkdir()
+    mine = Picks.create([[50, 60, 70], [150, 160, 170]], "tomo", label="mine")
+    write_picks(folder / "tomo.star", mine, 10)
+    given = tmp_path / "given.star"
+    picks = replace(some_picks(n=2), positions=mine.positions + np.array([[0], [30]]))
+    write_picks(given, picks, 10)
+    viewer = make_napari_viewer()
+    view.fill(viewer, open_tomogram(path), given)
+    session = Session.of(viewer)
+    assert session.save()
+    found = read_picks(folder / "tomo.star")
+    assert found.label.tolist() == ["mine", "mine", ""]
+    assert found.prediction.tolist() == [picks.prediction[0], "", picks.prediction[1]]
+
+
+def test_view_says_that_picks_are_of_another_tomogram(
+    make_napari_viewer, tomogram_file, tmp_path, some_picks
+):
+    from napari_ectkd.gui import view
+    from napari_ectkd.io.tomogram import open_tomogram
+
+    given = tmp_path / "given.star"
+    write_picks(given, some_picks("another"), 10)
+    viewer = make_napari_viewer()
+    studio = view.fill(viewer, open_tomogram(tomogram_file()), given)
+    assert "no picks of tomo, but of: another" in studio.pick.said.text()
+    studio.pick.session.save()
+
+
 def test_view_saves_a_picture_with_the_colors_of_the_classes(
     tomogram_file, tmp_path, some_picks
 ):
@@ -104,8 +163,6 @@ def test_view_saves_a_picture_with_the_colors_of_the_classes(
 
     picks, picture = tmp_path / "picks.star", tmp_path / "window.png"
     middle = np.repeat([[100.0, 200.0, 240.0]], 4, axis=0) + some_picks().positions / 9
-    from dataclasses import replace
-
     write_picks(picks, replace(some_picks(), positions=middle), 10)
     command = [sys.executable, "-m", "napari_ectkd", "view", str(tomogram_file())]
     command += ["--picks", str(picks), "--screenshot", str(picture)]

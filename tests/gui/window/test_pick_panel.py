@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_ectkd.gui.pick_panel import PickPanel
@@ -26,8 +27,8 @@ def panel(make_napari_viewer, tomogram_file, qtbot):
     panel.session.save()
 
 
-def click_at(panel, qtbot, position):
-    """Click on a position in Å of the slice that is shown."""
+def place_of(panel, position):
+    """Return the canvas and where on it a position in Å is."""
     widget = next(
         w
         for w in QApplication.allWidgets()
@@ -38,8 +39,27 @@ def click_at(panel, qtbot, position):
     point = QPoint(
         round(widget.width() / 2 + offset[1]), round(widget.height() / 2 + offset[0])
     )
+    return widget, point
+
+
+def click_at(panel, qtbot, position):
+    """Click on a position in Å of the slice that is shown."""
+    widget, point = place_of(panel, position)
     qtbot.mouseClick(widget, LEFT, pos=point)
     return widget
+
+
+def send_drag(widget, point):
+    """Move the mouse with its button down, which qtbot cannot."""
+    event = QMouseEvent(
+        QEvent.Type.MouseMove,
+        QPointF(point),
+        widget.mapToGlobal(QPointF(point)),
+        Qt.MouseButton.NoButton,
+        LEFT,
+        Qt.KeyboardModifier.NoModifier,
+    )
+    QApplication.sendEvent(widget, event)
 
 
 def press(widget, qtbot, keys):
@@ -102,6 +122,65 @@ def test_digits_label_in_the_mode_and_are_given_back(panel, qtbot):
     assert session.picks("tomo").label.tolist() == ["shell", "", "none"]
 
 
+def test_n_goes_to_the_next_pick_without_a_label(panel, qtbot):
+    session = panel.session
+    positions = [[100, 100, 100], [40, 200, 200], [160, 300, 300]]
+    labels = ["", "none", ""]
+    session.set_picks("tomo", Picks.create(positions, "tomo", label=labels))
+    widget = click_at(panel, qtbot, (100, 20, 20))
+    panel.keys_box.setChecked(True)
+    layer = session.points_layer("tomo")
+    assert layer.selected_data == {0}
+    press(widget, qtbot, [Qt.Key.Key_N])
+    assert layer.selected_data == {2}
+    assert session.viewer.dims.point[0] == pytest.approx(160, abs=5)
+    press(widget, qtbot, [Qt.Key.Key_N])
+    assert layer.selected_data == {0}
+    press(widget, qtbot, [Qt.Key.Key_0])
+    qtbot.mouseClick(panel.undo_button, LEFT)
+    assert session.picks("tomo").label.tolist() == labels
+
+
+def test_keys_work_on_after_the_picks_layer_was_deleted(panel, qtbot):
+    session = panel.session
+    session.set_picks("tomo", Picks.create([[100, 100, 100]], "tomo"))
+    widget = click_at(panel, qtbot, (100, 20, 20))
+    panel.keys_box.setChecked(True)
+    session.viewer.layers.remove(session.points_layer("tomo"))
+    qtbot.waitUntil(lambda: session.points_layer("tomo") is not None)
+    session.viewer.layers.selection.active = session.points_layer("tomo")
+    press(widget, qtbot, [Qt.Key.Key_N, Qt.Key.Key_0])
+    assert session.picks("tomo").label.tolist() == ["none"]
+
+
+def test_a_pick_is_moved_by_dragging(panel, qtbot):
+    session = panel.session
+    session.viewer.dims.set_point(0, 100)
+    session.set_picks("tomo", Picks.create([[100, 100, 100]], "tomo", label="none"))
+    before = session.picks("tomo")
+    layer = session.points_layer("tomo")
+    layer.mode = "select"
+    widget, start = place_of(panel, (100, 100, 100))
+    _, end = place_of(panel, (100, 160, 220))
+    qtbot.mouseMove(widget, start)
+    qtbot.mousePress(widget, LEFT, pos=start)
+    target = np.array([10, 16, 22])
+
+    def has_arrived():  # events in quick succession are dropped
+        send_drag(widget, end)
+        return np.abs(layer.data[0] - target).max() < 1
+
+    qtbot.waitUntil(has_arrived)
+    assert session.picks("tomo") is before  # taken in at the end, as one step
+    qtbot.mouseRelease(widget, LEFT, pos=end)
+    moved = session.picks("tomo")
+    np.testing.assert_allclose(moved.positions, [[100, 160, 220]], atol=6)
+    assert moved.label.tolist() == ["none"]
+    assert moved.pick_id.tolist() == before.pick_id.tolist()
+    qtbot.mouseClick(panel.undo_button, LEFT)
+    assert session.picks("tomo") is before
+
+
 def test_picks_are_drawn_in_the_color_of_their_class(panel, qtbot):
     session = panel.session
     session.set_diameter(200)
@@ -125,13 +204,27 @@ def test_a_missing_voxel_size_is_asked_for(panel, qtbot, tomogram_file):
     form = panel.tomograms
     form.open_paths([tomogram_file("bare", voxel_size=0)])
     assert form.question.isVisible()
-    assert "no voxel size" in form.question_text.text()
-    form.voxel_size.setValue(7.5)
-    qtbot.mouseClick(form.answer_button, LEFT)
+    assert "no voxel size" in form.question.text.text()
+    form.question.voxel_size.setValue(7.5)
+    qtbot.mouseClick(form.question.answer_button, LEFT)
     assert not form.question.isVisible()
     assert panel.session.current.name == "bare"
     assert panel.session.current.voxel_size == 7.5
     assert form.chooser.count() == 2
+
+
+def test_star_files_without_a_voxel_size_are_asked_about(panel, qtbot, tmp_path):
+    path = tmp_path / "bare.star"
+    path.write_text(
+        "data_particles\n\nloop_\n_rlnTomoName #1\n_rlnCoordinateX #2\n"
+        "_rlnCoordinateY #3\n_rlnCoordinateZ #4\ntomo 4 5 6\n"
+    )
+    panel.load_picks(path)
+    assert panel.question.isVisible()
+    assert panel.question.voxel_size.value() == 10
+    panel.question.voxel_size.setValue(20)
+    qtbot.mouseClick(panel.question.answer_button, LEFT)
+    assert panel.session.picks("tomo").positions.tolist() == [[120, 100, 80]]
 
 
 def test_automatic_picks_come_from_a_process(panel, qtbot):
@@ -145,6 +238,66 @@ def test_automatic_picks_come_from_a_process(panel, qtbot):
     distance = np.linalg.norm(picks.positions - [100, 200, 240], axis=1)
     assert distance.min() < 20
     assert "picks found" in panel.status.message.text()
+    panel.threshold.setValue(5)  # once more: nothing is picked twice
+    with qtbot.waitSignal(panel.job.ended, timeout=60_000):
+        qtbot.mouseClick(panel.pick_button, LEFT)
+    again = panel.session.picks("tomo")
+    assert again.positions[: len(picks)].tolist() == picks.positions.tolist()
+    gaps = np.linalg.norm(again.positions[:, None] - again.positions, axis=2)
+    assert gaps[~np.eye(len(again), dtype=bool)].min(initial=99) > 45
+    panel.session.undo()
+    assert panel.session.picks("tomo") is picks
+
+
+def test_two_panels_take_the_picks_of_a_job_once(panel, qtbot):
+    other = PickPanel(panel.session.viewer)
+    qtbot.addWidget(other)
+    panel.diameter.setValue(90)
+    panel.threshold.setValue(6)
+    with qtbot.waitSignal(panel.job.ended, timeout=60_000):
+        panel.pick_button.click()
+        qtbot.waitUntil(lambda: not other.pick_button.isEnabled())
+    assert panel.session.undo_stack.count() == 1
+    assert panel.pick_button.isEnabled()
+    assert other.pick_button.isEnabled()
+
+
+def test_the_contrast_is_switched_by_its_box(panel, qtbot):
+    layer = panel.session.image_layer("tomo")
+    before = np.asarray(layer.data[10])
+    assert not panel.tomograms.is_dark.isChecked()
+    panel.tomograms.is_dark.click()
+    assert panel.session.current.is_inverted
+    np.testing.assert_array_equal(layer.data[10], -before)
+    panel.display.invert.click()  # for the eye alone
+    assert panel.session.current.is_inverted
+    np.testing.assert_array_equal(layer.data[10], before)
+
+
+def test_a_class_is_hidden_by_its_box_and_removed(panel, qtbot):
+    add_class(panel, qtbot, "ring")
+    add_class(panel, qtbot, "shell")
+    session, table = panel.session, panel.classes.table
+    labels = ["ring", "shell"]
+    picks = Picks.create([[50, 50, 50], [90, 90, 90]], "tomo", label=labels)
+    session.set_picks("tomo", picks)
+    table.item(0, 0).setCheckState(Qt.CheckState.Unchecked)
+    assert session.points_layer("tomo").shown.tolist() == [False, True]
+    choose_class(panel, qtbot, "ring")
+    qtbot.mouseClick(panel.classes.remove_button, LEFT)
+    assert session.classes == ["shell"]
+    assert panel.classes.current() is None
+    assert not panel.classes.remove_button.isEnabled()
+    assert session.new_label == ""
+
+
+def test_a_label_is_saved_though_the_window_is_closed_at_once(panel, qtbot):
+    from napari_ectkd.io.star import read_picks
+
+    path = panel.session.folder / "tomo.star"
+    panel.session.set_picks("tomo", Picks.create([[1, 2, 3]], "tomo", label="none"))
+    panel.session.viewer.close()
+    assert read_picks(path).label.tolist() == ["none"]
 
 
 def test_buttons_that_cannot_work_say_why(make_napari_viewer):
@@ -167,6 +320,12 @@ def test_star_files_are_loaded_and_saved(panel, tmp_path, some_picks, monkeypatc
         "napari_ectkd.gui.pick_panel.QFileDialog.getSaveFileName",
         lambda *_: (str(saved), ""),
     )
+    panel.load_picks(path)
+    assert len(panel.session.picks("tomo")) == 4
+    assert "4 were here already" in panel.said.text()
+    write_picks(path, some_picks("another"), 10)
+    panel.load_picks(path)
+    assert "4 are of tomograms that are not open: another" in panel.said.text()
     panel.save_button.click()
     assert read_picks(saved).foreign.equals(some_picks().foreign)
 
