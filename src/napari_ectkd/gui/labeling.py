@@ -52,6 +52,8 @@ class LabelingMode(QObject):
         self.is_on = is_on
         self._follow()
         if is_on and self._layer is not None:
+            # Keys go to the active layer, which may be another one's points.
+            self._session.viewer.layers.selection.active = self._layer
             self._layer.mode = "select"
             if not self._layer.selected_data:
                 self.go_to_next()

@@ -141,6 +141,18 @@ def test_n_goes_to_the_next_pick_without_a_label(panel, qtbot):
     assert session.picks("tomo").label.tolist() == labels
 
 
+def test_keys_go_to_the_picks_though_another_layer_was_active(panel, qtbot):
+    session = panel.session
+    session.set_picks("tomo", Picks.create([[100, 100, 100]], "tomo"))
+    other = session.viewer.add_points([[100, 100, 100]], name="truth", units="angstrom")
+    widget = click_at(panel, qtbot, (100, 20, 20))
+    panel.keys_box.click()
+    press(widget, qtbot, [Qt.Key.Key_0, Qt.Key.Key_2])
+    assert session.picks("tomo").label.tolist() == ["none"]
+    assert len(other.data) == 1
+    assert other.mode == "pan_zoom"
+
+
 def test_keys_work_on_after_the_picks_layer_was_deleted(panel, qtbot):
     session = panel.session
     session.set_picks("tomo", Picks.create([[100, 100, 100]], "tomo"))
