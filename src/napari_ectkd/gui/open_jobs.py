@@ -47,6 +47,8 @@ class Jobs(QObject):
     @classmethod
     def of(cls, viewer: ViewerModel) -> Jobs:
         """Return the jobs of a viewer, the same for all of its panels."""
+        # Plugins are given a proxy, a new one for each panel.
+        viewer = getattr(viewer, "__wrapped__", viewer)
         if viewer not in _OF_VIEWER:
             _OF_VIEWER[viewer] = cls()
         return _OF_VIEWER[viewer]
