@@ -123,24 +123,32 @@ def with_random_statistics(model, seed=0):
 def test_the_compact_student_swept_over_a_volume_scores_as_on_crops(box):
     torch.manual_seed(0)
     model = with_random_statistics(CompactStudent(5, box))
-    edge = model.features(torch.zeros(1, 1, box, box, box)).shape[-1]
     volume = torch.randn(1, 1, box + 14, box + 5, box + 10)
+    shape = np.array(volume.shape[2:])
     with torch.no_grad():
-        swept = model.head(torch.nn.AvgPool3d(edge, stride=1)(model.features(volume)))[
-            0
-        ]
+        swept = model.score(volume)[0]
         crops, expected = [], []
-        for z, y, x in np.ndindex(*swept.shape[1:]):
-            corner = 4 * np.array([z, y, x])
-            if (corner + box > np.array(volume.shape[2:])).any():
-                continue  # a window that needs no last voxel may look beyond a crop
-            a, b, c = corner
-            crops.append(volume[:, :, a : a + box, b : b + box, c : c + box])
-            expected.append(swept[:, z, y, x])
+        for output in np.ndindex(*swept.shape[1:]):
+            corner = 4 * np.array(output) + model.window_px // 2 - box // 2
+            if (corner < 0).any() or (corner + box > shape).any():
+                continue  # its window fits, a whole box around it does not
+            z, y, x = (slice(int(c), int(c) + box) for c in corner)
+            crops.append(volume[:, :, z, y, x])
+            expected.append(swept[(slice(None), *output)])
         logits = model(torch.cat(crops))
-    assert len(crops) >= 4 * 2 * 3
+    assert len(crops) >= 3 * 1 * 2
     torch.testing.assert_close(logits, torch.stack(expected), atol=1e-5, rtol=1e-5)
     assert logits.std(dim=0).min() > 1e-3  # crops differ, so that the check can fail
+
+
+@pytest.mark.parametrize("box", [23, 24, 30, 33, 40, 41])
+def test_the_compact_students_window_is_centered_on_the_box(box):
+    model = with_random_statistics(CompactStudent(2, box))
+    volume = torch.randn(1, 1, box, box, box, requires_grad=True)
+    model(volume)[0, 0].backward()
+    seen = np.flatnonzero((volume.grad[0, 0] != 0).any(dim=2).any(dim=1).numpy())
+    assert seen[-1] - seen[0] + 1 == model.window_px
+    assert seen[0] + seen[-1] == 2 * (box // 2)
 
 
 def test_the_compact_student_sees_nothing_outside_its_window():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from napari_ectkd.models.blocks import PlainBlock, conv_norm
+from napari_ectkd.models.sweepable import central_window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +61,17 @@ class CompactStudent(nn.Module):
         Voxels along each axis; decides how far the last average reaches.
     widths
         Channels of the four convolutions.
+
+    Attributes
+    ----------
+    stride_px
+        Voxels from one output of `score` to the next.
+    window_px
+        Voxels along each axis that one output depends on: odd, the largest window that
+        fits in the box around its center, n//2.
     """
+
+    stride_px = 4
 
     def __init__(
         self,
@@ -80,14 +91,23 @@ class CompactStudent(nn.Module):
             conv_norm(c, d, padding=0),
             nn.ReLU(),
         )
-        edge = ((box_px - 3) // 2 + 1 - 3) // 2 + 1 - 4
+        # The convolutions alone see 23 voxels, each step of the average 4 more.
+        edge = (box_px - 23) // self.stride_px + 1
+        self.window_px = 23 + self.stride_px * (edge - 1)
         self.average = nn.AvgPool3d(edge, stride=1)
         self.head = nn.Conv3d(d, n_classes, 1)
 
+    def score(self, volumes: Tensor) -> Tensor:
+        """Return logits `(b, n_classes, z, y, x)`, one for each window that fits.
+
+        Output i is that of the window centered on voxel `stride_px` i + `window_px`//2.
+        """
+        logits: Tensor = self.head(self.average(self.features(volumes)))
+        return logits
+
     def forward(self, volumes: Tensor) -> Tensor:
         """Return logits `(b, n_classes)` of `(b, 1, n, n, n)`."""
-        logits: Tensor = self.head(self.average(self.features(volumes)))
-        return logits.flatten(1)
+        return self.score(central_window(volumes, self.window_px)).flatten(1)
 
 
 def compact(n_classes: int, box_px: int) -> CompactStudent:
