@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from napari_ectkd.cli import commands
+from napari_ectkd.cli import tomogram_commands
 from napari_ectkd.runs import Run
 
 
@@ -240,7 +240,7 @@ def test_a_bug_keeps_its_traceback(ectkd, monkeypatch, tmp_path):
     def broken(*_):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(commands, "_open", broken)
+    monkeypatch.setattr(tomogram_commands, "open_with", broken)
     with pytest.raises(ZeroDivisionError):
         ectkd(
             *["pick", "t.mrc", "--diameter", 100, "--out", tmp_path / "p.star"],

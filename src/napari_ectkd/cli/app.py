@@ -10,7 +10,13 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 from pydantic import ValidationError
 
-from napari_ectkd.cli import commands, demo
+from napari_ectkd.cli import (
+    demo,
+    learn_commands,
+    report_commands,
+    simulate_commands,
+    tomogram_commands,
+)
 from napari_ectkd.errors import EctkdError
 from napari_ectkd.events import CancelledError
 
@@ -31,13 +37,21 @@ def make_app() -> App:
     simulate = App(
         name="simulate", help="Simulate subtomograms or a tomogram, with their truth."
     )
-    simulate.command(commands.simulate_subtomograms, name="subtomograms")
-    simulate.command(commands.simulate_tomogram, name="tomogram")
+    simulate.command(simulate_commands.simulate_subtomograms, name="subtomograms")
+    simulate.command(simulate_commands.simulate_tomogram, name="tomogram")
     app.command(simulate)
-    for name in ("pick", "train", "distill", "classify", "test", "evaluate", "models"):
-        app.command(getattr(commands, name), name=name)
-    app.command(commands.view, name="view")
-    app.command(demo.demo, name="demo")
+    for command in (
+        tomogram_commands.pick,
+        learn_commands.train,
+        learn_commands.distill,
+        tomogram_commands.classify,
+        report_commands.test,
+        report_commands.evaluate,
+        report_commands.models,
+        tomogram_commands.view,
+        demo.demo,
+    ):
+        app.command(command)
     return app
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from napari_ectkd.cli import commands
 from napari_ectkd.cli.console import Console
 from napari_ectkd.cli.drive import drive
+from napari_ectkd.cli.kept_settings import settings
+from napari_ectkd.cli.learn_commands import show_comparison
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import Finished
 
@@ -101,13 +102,13 @@ def _run_stages(out: Path, seed: int, console: Console) -> dict[str, Any]:
     console.say("\n2. a teacher")
     teacher, student = Run(out / "teacher"), Run(out / "student")
     learning = TrainConfig(model="residual_small", epochs=30, seed=seed)
-    teacher.create(commands.settings("train", data, learning))
+    teacher.create(settings("train", data, learning))
     drive(lambda c: train(data, learning, teacher, cancel=c), console, teacher)
 
     console.say("\n3. a student")
     distilling = DistillConfig(epochs=40, seed=seed)
     student.create(
-        commands.settings("distill", data, distilling)
+        settings("distill", data, distilling)
         | {"teachers": [str(teacher.path.resolve())]}
     )
     learned = drive(
@@ -115,7 +116,7 @@ def _run_stages(out: Path, seed: int, console: Console) -> dict[str, Any]:
         console,
         student,
     )
-    commands.show_comparison(console, learned["comparison"])
+    show_comparison(console, learned["comparison"])
 
     console.say("\n4. picks of the tomogram, classified by the student")
     drive(

@@ -1,0 +1,51 @@
+"""`ectkd simulate`: subtomograms, or a tomogram, with their truth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from napari_ectkd.cli.drive import drive
+from napari_ectkd.cli.options import (
+    DEFAULT_OUTPUT,
+    FLAT,
+    OutputOptions,
+)
+from napari_ectkd.simulation.config import SubtomogramSimulation, TomogramSimulation
+
+if TYPE_CHECKING:
+    from napari_ectkd.cli.console import Console
+
+
+def simulate_subtomograms(
+    config: Annotated[SubtomogramSimulation, FLAT],
+    *,
+    output: OutputOptions = DEFAULT_OUTPUT,
+) -> None:
+    """Simulate a data set of subtomograms, each with its class."""
+    from napari_ectkd.simulation.subtomograms import simulate_subtomograms as simulate
+
+    console = output.console()
+    result = drive(lambda c: simulate(config, cancel=c), console, output.folder())
+    _show_snr(console, result)
+    console.result(result)
+
+
+def simulate_tomogram(
+    config: Annotated[TomogramSimulation, FLAT],
+    *,
+    output: OutputOptions = DEFAULT_OUTPUT,
+) -> None:
+    """Simulate a tomogram of many particles, with the list of what is where."""
+    from napari_ectkd.simulation.tomogram import simulate_tomogram as simulate
+
+    console = output.console()
+    result = drive(lambda c: simulate(config, cancel=c), console, output.folder())
+    _show_snr(console, result)
+    console.result(result)
+
+
+def _show_snr(console: Console, result: dict[str, Any]) -> None:
+    snr = result.get("snr", {})
+    if snr:
+        text = ", ".join(f"{name} {value:.3g}" for name, value in snr.items())
+        console.say(f"SNR in the box by class: {text}")
