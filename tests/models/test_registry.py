@@ -46,7 +46,8 @@ def test_macs_of_our_networks_agree_with_counting_by_hand():
     layers = [(1, 8, 2, 0), (8, 16, 2, 0), (16, 32, 1, 0), (32, 32, 1, 0)]
     macs, edge = macs_of_convolutions(layers, 32)
     assert edge == 3
-    assert count_macs("compact", 10, 32) == macs + 32 * 10
+    # The head comes before the average, over 3³ outputs of the convolutions.
+    assert count_macs("compact", 10, 32) == macs + 3**3 * 32 * 10
     stem = [(1, 16, 2, 1), (16, 32, 2, 1), (32, 32, 1, 1), (32, 32, 1, 1)]
     deep = [(32, 64, 2, 1), (64, 64, 1, 1), (64, 64, 1, 1)]
     macs, edge = macs_of_convolutions(stem + deep, 32)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from napari_ectkd.models.blocks import PlainBlock, conv_norm
+from napari_ectkd.models.blocks import PlainBlock, WindowMean, conv_norm
 from napari_ectkd.models.sweepable import central_window
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class CompactStudent(nn.Module):
         # The convolutions alone see 23 voxels, each step of the average 4 more.
         edge = (box_px - 23) // self.stride_px + 1
         self.window_px = 23 + self.stride_px * (edge - 1)
-        self.average = nn.AvgPool3d(edge, stride=1)
+        self.average = WindowMean(edge)
         self.head = nn.Conv3d(d, n_classes, 1)
 
     def score(self, volumes: Tensor) -> Tensor:
@@ -102,7 +102,8 @@ class CompactStudent(nn.Module):
 
         Output i is that of the window centered on voxel `stride_px` i + `window_px`//2.
         """
-        logits: Tensor = self.head(self.average(self.features(volumes)))
+        # The head is linear, so that it may come first: it leaves less to average.
+        logits: Tensor = self.average(self.head(self.features(volumes)))
         return logits
 
     def forward(self, volumes: Tensor) -> Tensor:
