@@ -1,0 +1,152 @@
+"""Teachers and students by what they learn from few labels.
+
+Nine complexes and none, common noise of SNR 0.05 for the median class, box 32, 20 and
+100 labels a class; all networks get the same labels and the same augmentation. Rows are
+files in `benchmarks/results/accuracy/`; those that are there are not made again.
+
+    python benchmarks/teachers.py --densities DIR --work DIR            # missing rows
+    python benchmarks/teachers.py --densities DIR --work DIR dsrf3d_v2-100-0
+    python benchmarks/teachers.py --table
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from napari_ectkd.cli.kept_settings import settings
+from napari_ectkd.events import Cancel
+from napari_ectkd.runs import Run
+from napari_ectkd.training.config import TrainConfig
+from napari_ectkd.training.train import train
+from rows import Place, ask, drain, read_rows, row_path, summary, timed, write_row
+
+LABELS = (20, 100)
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network trained on labels.
+
+    Attributes
+    ----------
+    model
+        Its name in the registry.
+    seeds
+        Draws of labels (and of weights).
+    settings
+        What differs from the default settings of `ectkd train`.
+    members
+        Runs of this many other seeds on the same labels, asked together.
+    is_averaged
+        Whether asked over the rotations that keep the missing wedge.
+    """
+
+    model: str
+    seeds: tuple[int, ...] = SEEDS
+    settings: dict[str, Any] = field(default_factory=dict)
+    members: int = 1
+    is_averaged: bool = False
+
+
+ROWS = {
+    "dsrf3d_v2": Trained("dsrf3d_v2", settings={"epochs_for": 1200}),
+    "residual_small": Trained("residual_small"),
+    "compact": Trained("compact"),
+    "ensemble": Trained("residual_small", members=4, is_averaged=True),
+}
+
+
+def names() -> list[str]:
+    """Return the names of all rows, the cheap ones first."""
+    found = [
+        f"{kind}-{labels}-{seed}"
+        for kind, row in ROWS.items()
+        for labels in LABELS
+        for seed in row.seeds
+    ]
+    return sorted(found, key=lambda name: name.startswith("dsrf3d_v2"))
+
+
+def make(name: str, place: Place) -> None:
+    """Make one row."""
+    kind, labels, seed = name.rsplit("-", 2)
+    row = ROWS[kind]
+    runs, seconds = [], 0.0
+    for member in range(row.members):
+        run = f"{row.model}-{labels}-{seed}" + f"-{member}" * (member > 0)
+        seconds += train_run(run, row, int(labels), int(seed) + 100 * member, place)
+        runs.append(run)
+    facts = {
+        "network": row.model,
+        "members": row.members,
+        "is_averaged": row.is_averaged,
+        "learned_from": "labels",
+        "labels": int(labels),
+        "seed": int(seed),
+        "settings": row.settings,
+        "training_seconds": round(seconds, 1),
+    }
+    write_row(name, facts, ask(place, runs, is_averaged=row.is_averaged))
+
+
+def train_run(name: str, row: Trained, labels: int, seed: int, place: Place) -> float:
+    """Train a run unless it is there; return how many seconds it took."""
+    run = Run(place.run(name))
+    timing = run.path / "seconds"
+    if timing.exists():
+        return float(timing.read_text())
+    shutil.rmtree(run.path, ignore_errors=True)
+    data = place.labeled(labels, seed % 100)
+    given = dict(row.settings)
+    if steps := given.pop("epochs_for", None):
+        given["epochs"] = max(10, steps // max(labels * 10 * 4 // 5 // 50, 1))
+    config = TrainConfig(model=row.model, seed=seed, **given)
+    run.create(settings("train", data, config))
+    print(name, flush=True)
+    _, seconds = timed(lambda: drain(train(data, config, run, cancel=Cancel())))
+    timing.write_text(str(seconds))
+    return seconds
+
+
+def table() -> None:
+    """Print what is there, as Markdown."""
+    rows = read_rows().values()
+    print("| row | labels a class | seeds | accuracy | small | medium | large |")
+    print("|---|---|---|---|---|---|---|")
+    kinds = sorted({(r["labels"], r["row"].rsplit("-", 2)[0]) for r in rows})
+    for labels, kind in kinds:
+        same = [r for r in rows if r["row"].startswith(f"{kind}-{labels}-")]
+        sizes = [
+            summary([r["accuracy_by_size"][size] for r in same])
+            for size in ("small", "medium", "large")
+        ]
+        accuracy = summary([r["accuracy"] for r in same])
+        cells = [kind, str(labels), str(len(same)), accuracy, *sizes]
+        print("| " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    """Make rows, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", nargs="*", help="names; default: all that are missing")
+    parser.add_argument("--densities", type=Path, help="folder of MRC maps")
+    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
+    parser.add_argument("--table", action="store_true", help="print, make nothing")
+    arguments = parser.parse_args()
+    if not arguments.table:
+        if arguments.densities is None:
+            parser.error("say where the densities are (--densities)")
+        place = Place(arguments.densities, arguments.work)
+        for name in arguments.rows or names():
+            if not row_path(name).exists():
+                make(name, place)
+    table()
+
+
+if __name__ == "__main__":
+    main()
