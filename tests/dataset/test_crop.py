@@ -9,7 +9,6 @@ from napari_ectkd.dataset.crop import (
     is_same_voxel_size,
     raw_edge,
     resample_centered,
-    residual_shift,
 )
 from napari_ectkd.errors import DataError, FormatError
 
@@ -46,9 +45,6 @@ def test_the_rest_of_a_position_is_left_over_not_interpolated(offset):
     position = (8 + np.array(offset)) * 10.0
     [crop] = crop_subtomograms(tomogram, position[None], 8, 10.0)
     np.testing.assert_array_equal(crop, voxels[4:12, 4:12, 4:12])
-    np.testing.assert_allclose(
-        residual_shift(tomogram, position[None])[0], np.array(offset) * 10, atol=1e-9
-    )
 
 
 def test_protein_is_bright_in_a_crop_of_a_dark_tomogram(make_tomogram, noise):

@@ -78,6 +78,6 @@ def test_joined_picks_have_ids_of_their_own():
     joined = join_picks([one, two])
     assert joined.pick_id.tolist() == [1, 9]
     assert joined.tomogram.tolist() == ["s", "t"]
-    np.testing.assert_array_equal(joined.foreign["score"], [1.0, np.nan])
+    np.testing.assert_array_equal(joined.foreign["score"].astype(float), [1.0, np.nan])
     assert join_picks([one, one]).pick_id.tolist() == [1, 2]
     assert len(join_picks([])) == 0

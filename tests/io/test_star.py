@@ -13,7 +13,7 @@ from napari_ectkd.errors import (
     VoxelSizeError,
     WriteError,
 )
-from napari_ectkd.io.picks import Picks
+from napari_ectkd.io.picks import Picks, join_picks
 from napari_ectkd.io.star import is_star_with_coordinates, read_picks, write_picks
 
 XYZ = ["rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"]
@@ -146,6 +146,20 @@ def test_origins_are_subtracted(file):
     assert picks.foreign.shape == (1, 0)
     write_picks(file, picks, 10)
     assert_equal(read_picks(file), picks)
+
+
+def test_foreign_columns_stay_as_they_were_when_picks_by_hand_join_them(tmp_path):
+    foreign = ["rlnOpticsGroup", "rlnLCCmax", "rlnId"]
+    rows = ["1 2 3 1 0.25 001", "4 5 6 2 0.125 002"]
+    source = star(tmp_path / "theirs.star", [*XYZ, *foreign], rows)
+    by_hand = Picks.create([[7, 8, 9]])
+    joined = join_picks([read_picks(source, voxel_size=2), by_hand])
+    write_picks(tmp_path / "joined.star", joined, 2)
+    written = starfile.read(tmp_path / "joined.star", parse_as_string=foreign)
+    table = written.fillna("nan")
+    assert table["rlnOpticsGroup"].tolist() == ["1", "2", "nan"]
+    assert table["rlnLCCmax"].tolist() == ["0.25", "0.125", "nan"]
+    assert table["rlnId"].tolist() == ["001", "002", "nan"]
 
 
 def test_foreign_columns_come_back_as_they_were(file):

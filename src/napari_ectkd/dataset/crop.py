@@ -62,14 +62,6 @@ def is_inside(
     return inside
 
 
-def residual_shift(
-    tomogram: Tomogram, positions: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return `(n, 3)` Å from the center of each crop to its position."""
-    nearest = np.rint(positions / tomogram.voxel_size) * tomogram.voxel_size
-    return positions - nearest
-
-
 def crop_subtomograms(
     tomogram: Tomogram, positions: NDArray[np.float64], box_px: int, voxel_size: float
 ) -> NDArray[np.float32]:

@@ -189,8 +189,16 @@ def join_picks(parts: Sequence[Picks]) -> Picks:
         ),
         angles=np.concatenate([part.angles for part in parts]),
         pick_id=pick_id,
-        foreign=pd.concat([part.foreign for part in parts], ignore_index=True),
+        foreign=_joined_columns([part.foreign for part in parts]),
     )
+
+
+def _joined_columns(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return tables one below the other; a gap makes no decimals of whole numbers."""
+    joined = pd.concat([table.astype(object) for table in tables], ignore_index=True)
+    whole = [name for name in joined if joined[name].notna().all()]
+    joined[whole] = joined[whole].infer_objects()
+    return joined
 
 
 def _names(value: str | Sequence[str] | NDArray, n: int) -> NDArray[np.object_]:

@@ -21,6 +21,7 @@ from napari_ectkd.io.formats import tomogram_name
 from napari_ectkd.io.picks import UNLABELED, Picks
 from napari_ectkd.io.star_tables import (
     as_numbers,
+    as_text,
     escaped,
     read_tables,
     unescaped,
@@ -188,7 +189,7 @@ def write_picks(path: Path, picks: Picks, voxel_size: float | dict[str, float]) 
             column = PROBABILITY + escaped(str(name)).replace(" ", "%20")
             table[column] = picks.probabilities[name].to_numpy()
     for name in picks.foreign:
-        table[name] = picks.foreign[name].to_numpy()
+        table[name] = as_text(picks.foreign[name])
     write_particles(path, table)
 
 

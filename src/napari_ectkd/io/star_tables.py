@@ -89,6 +89,18 @@ def unescaped(text: str) -> str:
     return "" if text == _EMPTY else unquote(text)
 
 
+def as_text(column: pd.Series) -> list[str]:
+    """Return each value as it is written: whole numbers without decimals."""
+    return [
+        "nan"
+        if pd.isna(value)
+        else _FLOAT_FORMAT % value
+        if isinstance(value, float)
+        else str(value)
+        for value in column
+    ]
+
+
 def as_numbers(column: pd.Series) -> pd.Series:
     """Return text as numbers if they are written as the same text again."""
     try:

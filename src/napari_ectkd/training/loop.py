@@ -18,6 +18,7 @@ from napari_ectkd.evaluation.metrics import class_report, confusion_matrix
 from napari_ectkd.events import EpochEnd, Noted, Progress, Saved
 from napari_ectkd.models.checkpoint import save_checkpoint
 from napari_ectkd.models.inference import infer_logits, to_device, to_volumes
+from napari_ectkd.models.narrow import has_narrow_convolution
 from napari_ectkd.models.registry import find_model
 from napari_ectkd.training.objective import Batch
 from napari_ectkd.training.resume import load_state, save_state, seed_epoch
@@ -121,6 +122,9 @@ def fit(
     has_validation = len(material.split.validation) > 0
     device = choose_device(config.device)
     dtype = choose_precision(device, config.precision)
+    if device.type == "cpu" and dtype and has_narrow_convolution(model, info.box):
+        dtype = None
+        yield Noted(text=f"in float32: {info.box} voxels are too few for bfloat16 here")
     model = to_device(model, device)
     rate = config.learning_rate or find_model(info.model).learning_rate
     steps = _steps_per_epoch(n_training, config.batch_size)
@@ -178,7 +182,8 @@ def fit(
             save_checkpoint(run.best_path, model, marked)
         is_patient = epoch - standing.best_epoch < patience or not standing.best_epoch
         is_over = is_last or not is_patient
-        if is_over or time.monotonic() - last_save > SECONDS_BETWEEN_SAVES:
+        is_time = time.monotonic() - last_save > SECONDS_BETWEEN_SAVES
+        if is_over or is_time or not run.resume_path.exists():
             last_save = time.monotonic()
             save_checkpoint(run.last_path, model, marked)
             save_state(run.resume_path, model, optimizer, schedule, vars(standing))
