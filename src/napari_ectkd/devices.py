@@ -12,7 +12,7 @@ from napari_ectkd.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 ALLOCATOR = (
     "glibc.malloc.mmap_max=0:glibc.malloc.mmap_threshold=4294967295:"
@@ -82,7 +82,8 @@ def choose_precision(device: torch.device, precision: Precision) -> torch.dtype 
     """Return the type for autocast, or None to compute in float32.
 
     `auto` takes bfloat16 where the hardware multiplies it: there it is faster, and
-    needs no scaling of the loss.
+    needs no scaling of the loss. GPUs with tensor cores that are too old for it
+    (compute capability 7) take float16.
     """
     import torch
 
@@ -90,13 +91,50 @@ def choose_precision(device: torch.device, precision: Precision) -> torch.dtype 
         return None
     if precision == "bfloat16":
         return torch.bfloat16
+    if precision == "float16":
+        return torch.float16
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+        # Asked otherwise, torch says yes where it only emulates bfloat16.
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16
+        major, _ = torch.cuda.get_device_capability(device)
+        return torch.float16 if major >= 7 else None
     if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
         found = torch.cpu.get_capabilities()
         if found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"):
             return torch.bfloat16
     return None
+
+
+def used_memory(device: torch.device) -> int:
+    """Return the most bytes that this process has had on a device at once.
+
+    On the processor, what it has now.
+    """
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(device))
+    if device.type == "mps":
+        return int(torch.mps.driver_allocated_memory())
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def compiler_problem(device: torch.device) -> str:
+    """Return why `torch.compile` cannot work on a device, or nothing."""
+    if device.type == "cuda":
+        from importlib.util import find_spec
+
+        return "" if find_spec("triton") else "Triton is not installed"
+    if device.type == "cpu":
+        import shutil
+
+        known = [os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl"]
+        has_one = any(shutil.which(name) for name in known if name)
+        return "" if has_one else "there is no C++ compiler on this machine"
+    return f"there is no compiler for {device.type}"
 
 
 def thread_environment() -> dict[str, str]:

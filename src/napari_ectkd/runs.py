@@ -165,6 +165,11 @@ class Run(JobFolder):
         return self.path / "resume.safetensors"
 
     @property
+    def examples_path(self) -> Path:
+        """What the network sees: slices of some augmented subtomograms."""
+        return self.path / "examples.npz"
+
+    @property
     def config_path(self) -> Path:
         """The settings that the run was started with."""
         return self.path / "config.json"

@@ -8,7 +8,7 @@ from napari_ectkd.dataset.sources import load_dataset
 from napari_ectkd.errors import ConfigError, DataError, FileMissingError, FormatError
 from napari_ectkd.events import Cancel, CancelledError, EpochEnd, Finished, Noted, Saved
 from napari_ectkd.models.checkpoint import load_checkpoint, read_info
-from napari_ectkd.training import loop
+from napari_ectkd.training import batches, loop
 from napari_ectkd.training.loop import default_epochs
 from napari_ectkd.training.objective import Batch
 from napari_ectkd.training.resume import load_state
@@ -175,7 +175,7 @@ def test_cancel_stops_within_two_batches(learn, monkeypatch, at):
             cancel.request()
         return Batch(*parts)
 
-    monkeypatch.setattr(loop, "Batch", counted)
+    monkeypatch.setattr(batches, "Batch", counted)
     stream, run = learn(batch_size=2, epochs=50, cancel=cancel)
     with pytest.raises(CancelledError):
         list(stream)
@@ -232,9 +232,10 @@ def test_each_epoch_sees_each_subtomogram_once(learn, monkeypatch):
         seen.append(index.tolist())
         return Batch(volumes, targets, index)
 
-    monkeypatch.setattr(loop, "Batch", kept)
+    monkeypatch.setattr(batches, "Batch", kept)
     stream, _ = learn(batch_size=4, epochs=2, validation_fraction=0)
     list(stream)
+    _examples, *seen = seen
     first, second = np.concatenate(seen[:4]), np.concatenate(seen[4:])
     assert sorted(first) == sorted(second) == list(range(16))
     assert list(first) != list(second)

@@ -1,4 +1,4 @@
-"""Where the labeled subtomograms come from."""
+"""Where the labeled subtomograms come from, and how a batch of them is varied."""
 
 from __future__ import annotations
 
@@ -54,3 +54,53 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
         if value is not None and not -90 <= value[0] < value[1] <= 90:
             raise ValueError("lowest and highest tilt, in order, within -90 to 90")
         return value
+
+
+class AugmentConfig(BaseModel, frozen=True, extra="forbid"):
+    """How each subtomogram is varied anew whenever the network sees it.
+
+    Rotations and shifts are on: they were measured to help. All else is off until the
+    data calls for it.
+    """
+
+    rotations: bool = Field(
+        True, description="augment by the 180° rotations that keep the missing wedge"
+    )
+    shift: int = Field(2, ge=0, description="augment by shifts up to so many voxels")
+    noise: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="augment by noise with the data's spectrum, missing wedge and all; "
+        "largest deviation, that of the data being 1",
+    )
+    contrast: float = Field(
+        0.0,
+        ge=0,
+        le=5,
+        description="augment by gray values times 1 / (1 + contrast) to 1 + contrast",
+    )
+    defocus: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="augment by weakening rings of frequencies, as another defocus "
+        "would; 1: down to nothing",
+    )
+    cutout: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of subtomograms in which a ball beside the particle, where "
+        "a neighbor may be, is replaced by noise",
+    )
+    mirror: bool = Field(
+        False,
+        description="augment by mirror images; off, since a molecule has one hand and "
+        "the network would learn to ignore it",
+    )
+    free_rotations: bool = Field(
+        False,
+        description="augment by any rotation; off, since it turns the missing wedge "
+        "along, as in no real subtomogram",
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from napari_ectkd.dataset.config import AugmentConfig
 from napari_ectkd.devices import Precision
 
 
-class TrainConfig(BaseModel, frozen=True, extra="forbid"):
+class TrainConfig(AugmentConfig, frozen=True, extra="forbid"):
     """How a model learns from labeled subtomograms."""
 
     model: str | None = Field(
@@ -31,10 +32,13 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     label_smoothing: float = Field(
         0.05, ge=0, lt=1, description="share of each hard label spread over all classes"
     )
-    rotations: bool = Field(
-        True, description="augment by the 180° rotations that keep the missing wedge"
+    balance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="0 shows each label once an epoch, 1 each class equally often, "
+        "values between in between (times labels of the class to the power −balance)",
     )
-    shift: int = Field(2, ge=0, description="augment by shifts up to so many voxels")
     validation_fraction: float = Field(
         0.2, ge=0, le=0.5, description="share of the picks kept for validation"
     )
@@ -47,5 +51,12 @@ class TrainConfig(BaseModel, frozen=True, extra="forbid"):
     seed: int = Field(0, ge=0, description="of weights, split, order and augmentation")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     precision: Precision = Field(
-        "auto", description="auto takes bfloat16 where the hardware multiplies it"
+        "auto",
+        description="auto takes bfloat16 where the hardware multiplies it, float16 on "
+        "older GPUs",
+    )
+    compile: bool = Field(
+        False,
+        description="compile the network first (torch.compile), which takes a minute; "
+        "needs a C++ compiler, on a GPU Triton",
     )

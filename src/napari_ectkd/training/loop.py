@@ -11,17 +11,20 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from napari_ectkd.dataset.augment import augment, wedge_rotations
-from napari_ectkd.devices import choose_device, choose_precision
-from napari_ectkd.errors import DataError
+from napari_ectkd.devices import choose_precision, compiler_problem, used_memory
+from napari_ectkd.errors import ConfigError
 from napari_ectkd.evaluation.metrics import class_report, confusion_matrix
 from napari_ectkd.events import EpochEnd, Noted, Progress, Saved
 from napari_ectkd.models.checkpoint import save_checkpoint
-from napari_ectkd.models.inference import infer_logits, to_device, to_volumes
+from napari_ectkd.models.inference import infer_logits, to_device
 from napari_ectkd.models.narrow import has_narrow_convolution
 from napari_ectkd.models.registry import find_model
-from napari_ectkd.training.objective import Batch
+from napari_ectkd.training.batches import Batches, steps_per_epoch
+from napari_ectkd.training.examples import N_EXAMPLES, save_examples
 from napari_ectkd.training.resume import load_state, save_state, seed_epoch
+from napari_ectkd.training.step import Stepper, Tally
+from napari_ectkd.training.watch import RECALL, Watch
+from napari_ectkd.training.workers import Workers, choose_worker_device
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -29,12 +32,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from napari_ectkd.dataset.sources import LabeledSubtomograms
-    from napari_ectkd.dataset.split import Split
     from napari_ectkd.evaluation.metrics import Report
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.models.checkpoint import CheckpointInfo
     from napari_ectkd.runs import Run
+    from napari_ectkd.training.batches import Loaded, Material
     from napari_ectkd.training.config import TrainConfig
     from napari_ectkd.training.objective import Objective
 
@@ -42,16 +44,6 @@ STEPS = 1500
 """Batches that training takes by default; more changed little in our measurements."""
 MOST_VALIDATIONS = 60
 SECONDS_BETWEEN_SAVES = 20.0
-
-
-@dataclass
-class Material:
-    """What the loop is given: a data set, which part of it teaches, and its classes."""
-
-    data: LabeledSubtomograms
-    split: Split
-    targets: NDArray[np.int64]
-    classes: list[str]
 
 
 @dataclass
@@ -63,11 +55,12 @@ class _Standing:
     best_loss: float = math.inf
     best_metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    most_at_once: int | None = None
 
 
 def default_epochs(n_training: int, batch_size: int) -> int:
     """Return the passes over the training picks that make about `STEPS` batches."""
-    return max(10, math.ceil(STEPS / _steps_per_epoch(n_training, batch_size)))
+    return max(10, math.ceil(STEPS / steps_per_epoch(n_training, batch_size)))
 
 
 def fit(
@@ -113,21 +106,29 @@ def fit(
     Raises
     ------
     DataError
-        If the loss stops being a number.
+        If the loss stops being a number, or not even one subtomogram fits the memory.
+    ConfigError
+        If a batch is too small for the processes that share it.
     """
     n_training = len(material.split.training)
     epochs = config.epochs or default_epochs(n_training, config.batch_size)
     patience = config.patience or max(20, epochs // 3)
     stride = math.ceil(epochs / MOST_VALIDATIONS)
     has_validation = len(material.split.validation) > 0
-    device = choose_device(config.device)
+    device = choose_worker_device(config.device)
     dtype = choose_precision(device, config.precision)
     if device.type == "cpu" and dtype and has_narrow_convolution(model, info.box):
         dtype = None
         yield Noted(text=f"in float32: {info.box} voxels are too few for bfloat16 here")
+    workers = Workers.join(device)
+    if min(n_training, config.batch_size) < workers.n:
+        raise ConfigError(
+            f"{min(n_training, config.batch_size)} subtomograms in a batch cannot be "
+            f"shared by {workers.n} processes; take a larger --batch-size or fewer"
+        )
     model = to_device(model, device)
     rate = config.learning_rate or find_model(info.model).learning_rate
-    steps = _steps_per_epoch(n_training, config.batch_size)
+    batches = Batches(material, config, device, workers)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=rate, weight_decay=config.weight_decay
     )
@@ -135,35 +136,59 @@ def fit(
         optimizer,
         max_lr=rate,
         # A first batch at almost no rate: OneCycleLR cannot make a cycle of one step.
-        total_steps=max(epochs * steps + 1, 4),
+        total_steps=max(epochs * len(batches) + 1, 4),
     )
     standing = _Standing()
     if is_resumed:
         standing = _Standing(**load_state(run.resume_path, model, optimizer, schedule))
         yield Noted(text=f"going on after epoch {standing.epoch} of {epochs}")
+    if workers.n > 1:
+        yield Noted(text=_say_workers(workers, device, config.batch_size))
+    if workers.is_first and not is_resumed:
+        yield _save_examples(batches, material, config, run)
+    learning = model
+    if config.compile:
+        if problem := compiler_problem(device):
+            yield Noted(text=f"not compiled: {problem}", is_warning=True)
+        else:
+            learning = torch.compile(model)  # type: ignore[assignment]
+    stepper = Stepper(
+        workers.wrap(learning),
+        objective,
+        optimizer,
+        schedule,
+        device=device,
+        dtype=dtype,
+        most_at_once=standing.most_at_once,
+        workers=workers,
+    )
+    watch = Watch(len(material.classes), epochs)
     started = time.monotonic() - standing.seconds
     last_save = time.monotonic()
     while standing.epoch < epochs:
         epoch = standing.epoch + 1
         metrics = yield from _train_epoch(
             model,
-            _batches(material, config, device, seed_epoch(config.seed, epoch)),
-            objective,
-            optimizer,
-            schedule,
-            dtype,
+            stepper,
+            batches.epoch(seed_epoch(config.seed, epoch)),
+            workers,
             cancel=cancel,
             stage=f"epoch {epoch} of {epochs}",
-            total=steps,
+            total=len(batches),
         )
+        metrics["learning_rate"] = float(schedule.get_last_lr()[0])
+        metrics["memory_gib"] = used_memory(device) / 2**30
         is_last = epoch == epochs
         if has_validation and (epoch % stride == 0 or is_last):
-            validated, _ = yield from validate(
-                model, material, device, dtype, config.batch_size, cancel
-            )
-            metrics |= validated
+            if workers.is_first:
+                validated, report = yield from validate(
+                    model, material, device, dtype, config.batch_size, cancel
+                )
+                metrics |= validated | _recalls(report)
+            metrics = workers.first_s(metrics)
         standing.epoch = epoch
         standing.seconds = time.monotonic() - started
+        standing.most_at_once = stepper.most_at_once
         left = standing.seconds / epoch * (epochs - epoch)
         yield EpochEnd(
             epoch=epoch,
@@ -171,6 +196,7 @@ def fit(
             metrics=metrics | (constant_metrics or {}),
             seconds_left=left,
         )
+        yield from watch.look(epoch, metrics)
         marked = info.model_copy(update={"epoch": epoch, "metrics": metrics})
         # Without validation the last weights are all there is to choose from.
         improves = is_last and not has_validation
@@ -179,11 +205,14 @@ def fit(
             standing.best_loss = min(metrics["val_loss"], standing.best_loss)
         if improves:
             standing.best_epoch, standing.best_metrics = epoch, metrics
-            save_checkpoint(run.best_path, model, marked)
+            if workers.is_first:
+                save_checkpoint(run.best_path, model, marked)
         is_patient = epoch - standing.best_epoch < patience or not standing.best_epoch
         is_over = is_last or not is_patient
         is_time = time.monotonic() - last_save > SECONDS_BETWEEN_SAVES
-        if is_over or is_time or not run.resume_path.exists():
+        # The first epoch is saved at once, so that any later kill can be resumed.
+        is_due = is_over or is_time or not run.resume_path.exists()
+        if is_due and workers.is_first:
             last_save = time.monotonic()
             save_checkpoint(run.last_path, model, marked)
             save_state(run.resume_path, model, optimizer, schedule, vars(standing))
@@ -193,7 +222,8 @@ def fit(
                 f"epoch {standing.best_epoch}"
             )
             break
-    run.resume_path.unlink(missing_ok=True)
+    if workers.is_first:
+        run.resume_path.unlink(missing_ok=True)
     yield Saved(what="model", path=str(run.best_path))
     return {
         "best_epoch": standing.best_epoch,
@@ -242,68 +272,56 @@ def score_logits(
 
 def _train_epoch(
     model: nn.Module,
-    batches: Iterator[Batch],
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    dtype: torch.dtype | None,
+    stepper: Stepper,
+    batches: Iterator[Loaded],
+    workers: Workers,
     *,
     cancel: Cancel,
     stage: str,
     total: int,
 ) -> Generator[Event, None, dict[str, float]]:
     model.train()
-    losses, n_right, n_seen = [], 0, 0
+    tally = Tally()
     start = last = time.monotonic()
-    for number, batch in enumerate(batches, start=1):
+    for number, loaded in enumerate(batches, start=1):
+        # All of them stop, or none: the others would wait for the one that did.
+        if workers.any(cancel.is_requested):
+            cancel.request()
         cancel.check()
-        device = batch.volumes.device.type
-        with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
-            terms = objective(model, batch)
-        if not torch.isfinite(terms.loss):
-            raise DataError(
-                "the loss is not a number any more: take a lower --learning-rate, or "
-                "--precision float32"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        terms.loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-        losses.append(float(terms.loss.detach()))
-        n_right += int((terms.logits.argmax(dim=1) == batch.targets).sum())
-        n_seen += len(batch.targets)
+        yield from stepper.step(loaded, tally)
         if time.monotonic() - last > 0.5:
             last = time.monotonic()
             yield Progress(stage=stage, done=number, total=total)
+    n = workers.total(tally.n)
     return {
-        "loss": float(np.mean(losses)),
-        "accuracy": n_right / n_seen,
-        "learning_rate": float(schedule.get_last_lr()[0]),
-        "per_second": n_seen / (time.monotonic() - start),
+        "loss": workers.total(tally.loss) / n,
+        "accuracy": workers.total(tally.n_right) / n,
+        "per_second": n / (time.monotonic() - start),
     }
 
 
-def _steps_per_epoch(n_training: int, batch_size: int) -> int:
-    return max(n_training // batch_size, 1)
+def _recalls(report: Report) -> dict[str, float]:
+    """Return the recall of each class that the validation part has."""
+    return {
+        RECALL + name: scores.recall
+        for name, scores in report.classes.items()
+        if scores.support
+    }
 
 
-def _batches(
-    material: Material,
-    config: TrainConfig,
-    device: torch.device,
-    generator: torch.Generator,
-) -> Iterator[Batch]:
-    """Yield one pass over the training part, in a new order, augmented."""
-    training = material.split.training
-    order = training[torch.randperm(len(training), generator=generator).numpy()]
-    rotations = wedge_rotations(material.data.tilt_range)
-    if not config.rotations:
-        rotations = rotations[:1]
-    for step in range(_steps_per_epoch(len(training), config.batch_size)):
-        index = order[step * config.batch_size : (step + 1) * config.batch_size]
-        volumes = to_volumes(material.data.read(index), device)
-        yield Batch(
-            augment(volumes, rotations, config.shift, generator),
-            torch.from_numpy(material.targets[index]).to(device),
-            torch.from_numpy(index),
-        )
+def _save_examples(
+    batches: Batches, material: Material, config: TrainConfig, run: Run
+) -> Saved:
+    """Write what the network is going to see, some subtomograms of each class."""
+    n = max(N_EXAMPLES, len(material.classes))
+    # A generator of its own: drawing examples changes nothing of the training.
+    generator = torch.Generator().manual_seed(config.seed)
+    save_examples(run, batches.examples(n, generator), material.classes)
+    return Saved(what="examples", path=str(run.examples_path))
+
+
+def _say_workers(workers: Workers, device: torch.device, batch_size: int) -> str:
+    text = f"{workers.n} processes share each batch of {batch_size}"
+    if device.type != "cuda":
+        text += "; batch normalization sees each process's share alone"
+    return text

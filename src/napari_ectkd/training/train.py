@@ -20,7 +20,8 @@ from napari_ectkd.models.checkpoint import (
 from napari_ectkd.models.cost import count_macs, count_parameters
 from napari_ectkd.models.inference import to_device
 from napari_ectkd.models.registry import build_model, check_box, find_model
-from napari_ectkd.training.loop import Material, fit, validate
+from napari_ectkd.training.batches import Material
+from napari_ectkd.training.loop import fit, validate
 from napari_ectkd.training.objective import HardLabels
 from napari_ectkd.training.resume import seed_epoch
 

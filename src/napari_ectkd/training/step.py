@@ -1,0 +1,172 @@
+"""One step of the optimizer, on as much at once as the memory allows."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_ectkd.errors import DataError
+from napari_ectkd.events import Noted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from torch import nn
+
+    from napari_ectkd.training.batches import Loaded
+    from napari_ectkd.training.objective import Objective
+    from napari_ectkd.training.workers import Workers
+
+
+@dataclass
+class Tally:
+    """What the steps of an epoch came to, summed over its subtomograms."""
+
+    loss: float = 0.0
+    n_right: int = 0
+    n: int = 0
+
+
+class Stepper:
+    """Makes steps; where memory runs out, computes half as much at once and goes on.
+
+    The gradients of the parts of a batch add up to those of the whole, but for batch
+    normalization, whose statistics are then of a part.
+
+    Parameters
+    ----------
+    model, objective, optimizer, schedule
+        What learns, and how.
+    device, dtype
+        Where, and in which type autocast computes (None: float32).
+    most_at_once
+        Subtomograms computed at once; None for the whole batch.
+    workers
+        The processes that share each batch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        *,
+        device: torch.device,
+        dtype: torch.dtype | None,
+        most_at_once: int | None,
+        workers: Workers,
+    ) -> None:
+        self.most_at_once = most_at_once
+        self._model = model
+        self._objective = objective
+        self._optimizer = optimizer
+        self._schedule = schedule
+        self._device = device
+        self._dtype = dtype
+        self._workers = workers
+        # In half precision small gradients would be 0: they are scaled up, and down
+        # again before the step.
+        self._scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+        self._fits = workers.n == 1
+
+    def step(self, loaded: Loaded, tally: Tally) -> Iterator[Noted]:
+        """Learn from a batch, yielding what the user should know.
+
+        Raises
+        ------
+        DataError
+            If the loss is not a number any more, or not even one subtomogram fits.
+        """
+        if not self._fits:
+            # Processes wait for each other's gradients: what fits is tried out before.
+            yield from self._compute(loaded, Tally(), is_trial=True)
+            self._fits = True
+        yield from self._compute(loaded, tally)
+        scale = self._scaler.get_scale()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        if self._scaler.get_scale() >= scale:  # else the step was left out
+            self._schedule.step()
+
+    def _compute(
+        self, loaded: Loaded, tally: Tally, *, is_trial: bool = False
+    ) -> Iterator[Noted]:
+        """Compute a batch's gradients, in parts that get smaller until they fit."""
+        while True:
+            most = min(self.most_at_once or len(loaded), len(loaded))
+            self._optimizer.zero_grad(set_to_none=True)
+            found = Tally()
+            is_too_much = False
+            try:
+                for start in range(0, len(loaded), most):
+                    is_last = start + most >= len(loaded)
+                    with self._synchronized(is_last and not is_trial):
+                        self._part(loaded, slice(start, start + most), found)
+            except torch.OutOfMemoryError as error:
+                if self._workers.n > 1 and not is_trial:
+                    raise DataError(
+                        "out of memory on one of several devices in the middle of a "
+                        f"run ({_first_line(error)}); resume it with a smaller "
+                        "--batch-size"
+                    ) from error
+                is_too_much = True
+            if is_trial:
+                is_too_much = self._workers.any(is_too_much)
+            if not is_too_much:
+                tally.loss += found.loss
+                tally.n_right += found.n_right
+                tally.n += found.n
+                return
+            # Outside of `except`, whose traceback holds on to the tensors.
+            yield self._take_less(most)
+
+    def _part(self, loaded: Loaded, part: slice, found: Tally) -> None:
+        batch = loaded.part(part)
+        n = len(batch.index)
+        with torch.autocast(
+            self._device.type, dtype=self._dtype, enabled=self._dtype is not None
+        ):
+            terms = self._objective(self._model, batch)
+        if not torch.isfinite(terms.loss):
+            raise DataError(
+                "the loss is not a number any more: take a lower --learning-rate, or "
+                "--precision float32"
+            )
+        # The workers' gradients are averaged, which this undoes: n_whole counts all.
+        weight = n * self._workers.n / loaded.n_whole
+        self._scaler.scale(terms.loss * weight).backward()  # type: ignore[no-untyped-call]
+        found.loss += float(terms.loss.detach()) * n
+        found.n_right += int((terms.logits.argmax(dim=1) == batch.targets).sum())
+        found.n += n
+
+    def _synchronized(self, is_last: bool) -> AbstractContextManager[Any]:
+        """Return a context in which gradients stay here until the batch's last part."""
+        no_sync = getattr(self._model, "no_sync", None)
+        return nullcontext() if is_last or no_sync is None else no_sync()
+
+    def _take_less(self, most: int) -> Noted:
+        if most == 1:
+            raise DataError(
+                "out of memory with a single subtomogram at once: take a smaller box, "
+                "a smaller network, or another device"
+            )
+        self.most_at_once = -(-most // 2)
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return Noted(
+            text=f"out of memory with {most} subtomograms at once: from now on "
+            f"{self.most_at_once} are computed at once and their gradients added up; "
+            "batch normalization sees that many, so that results may differ a little",
+            is_warning=True,
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0]

@@ -1,0 +1,138 @@
+"""The processes that train one model together, each on its own share of a batch.
+
+They are started by torchrun, or by SLURM, which say in environment variables who is
+who; the engine is torch's own DistributedDataParallel. Accelerate and Lightning Fabric
+start and wrap the same, with settings of their own that a run folder would have to
+keep too.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import distributed
+
+from napari_ectkd.devices import choose_device
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(hours=2)
+"""How long a process waits for the others: the first one validates alone."""
+
+
+def rank_from_environment() -> int:
+    """Return which of the processes this is; 0 for the first, and for a single one."""
+    return int(os.environ.get("RANK", "0"))
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who this process is among those that train together.
+
+    Attributes
+    ----------
+    rank
+        0 for the first, which alone logs, validates and saves.
+    n
+        How many there are.
+    """
+
+    rank: int = 0
+    n: int = 1
+
+    @classmethod
+    def join(cls, device: torch.device) -> Workers:
+        """Return who this process is, once all others are there."""
+        n = int(os.environ.get("WORLD_SIZE", "1"))
+        if n == 1:
+            return cls()
+        if not distributed.is_initialized():
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            distributed.init_process_group(backend, timeout=PATIENCE)
+        return cls(distributed.get_rank(), n)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process logs, validates and saves."""
+        return self.rank == 0
+
+    def share(self, n_batch: int) -> slice:
+        """Return this process's part of a batch; parts differ by one at most."""
+        return slice(self.rank * n_batch // self.n, (self.rank + 1) * n_batch // self.n)
+
+    def any(self, flag: bool) -> bool:
+        """Return whether it holds for any of the processes; all of them must ask."""
+        return self.total(float(flag)) > 0
+
+    def total(self, value: float) -> float:
+        """Return the sum over the processes; all of them must ask."""
+        if self.n == 1:
+            return value
+        tensor = torch.tensor(value, dtype=torch.float64, device=_meeting_place())
+        distributed.all_reduce(tensor)
+        return float(tensor)
+
+    def first_s(self, value: T) -> T:
+        """Return what the first process has; all of them must ask."""
+        if self.n == 1:
+            return value
+        values: list[Any] = [value]
+        distributed.broadcast_object_list(values, device=_meeting_place())
+        received: T = values[0]
+        return received
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return a model whose gradients are averaged over the processes."""
+        if self.n == 1:
+            return model
+        parallel = torch.nn.parallel.DistributedDataParallel
+        # Statistics of batch norm are of the whole batch where the device can (CUDA).
+        if next(model.parameters()).is_cuda:
+            model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        return parallel(model)
+
+    def leave(self) -> None:
+        """Say goodbye to the others."""
+        if self.n > 1 and distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def choose_worker_device(name: str) -> torch.device:
+    """Return the device of a name; of several processes each takes its own GPU.
+
+    Raises
+    ------
+    ConfigError
+        If this machine has no such device.
+    """
+    local = os.environ.get("LOCAL_RANK")
+    device = choose_device(name)
+    if local is None or device.type != "cuda" or os.environ.get("WORLD_SIZE") == "1":
+        return device
+    # Under SLURM each process may be shown its own GPU alone, as number 0.
+    device = choose_device(f"cuda:{int(local) % torch.cuda.device_count()}")
+    torch.cuda.set_device(device)
+    return device
+
+
+def only_first(events: Iterator[T], workers: Workers) -> Iterator[T]:
+    """Yield the events of the first process; the others work in silence."""
+    for event in events:
+        if workers.is_first:
+            yield event
+
+
+def _meeting_place() -> torch.device:
+    """Return the device over which the processes talk."""
+    if distributed.get_backend() == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")

@@ -1,0 +1,110 @@
+"""Memory that runs out, half precision, and batches in parts."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from napari_ectkd.errors import DataError
+from napari_ectkd.events import Cancel, EpochEnd, Finished, Noted
+from napari_ectkd.models import teachers
+from napari_ectkd.models.registry import MODELS, ModelSpec
+
+
+class Greedy(nn.Module):
+    """Needs more memory than there is for more than `most` subtomograms at once."""
+
+    most = 10**9
+
+    def __init__(self, n_classes, box_px):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv3d(1, 4, 3, stride=4),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(4 * (box_px // 4) ** 3, n_classes),
+        )
+
+    def forward(self, volumes):
+        if self.training and len(volumes) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self.layers(volumes)
+
+
+@pytest.fixture
+def greedy(monkeypatch):
+    monkeypatch.setattr(teachers, "greedy", Greedy, raising=False)
+    spec = ModelSpec("greedy", "teacher", "", 8, 1e-3, (teachers.__name__, "greedy"))
+    monkeypatch.setitem(MODELS, "greedy", spec)
+
+    def most(n):
+        monkeypatch.setattr(Greedy, "most", n)
+
+    return most
+
+
+def warnings_of(events):
+    return [e.text for e in events if isinstance(e, Noted) and e.is_warning]
+
+
+def test_out_of_memory_halves_the_batch_says_so_and_goes_on(greedy, learn):
+    settings = {"model": "greedy", "epochs": 2, "batch_size": 8, "noise": 0.2}
+    stream, whole = learn("whole", validation_fraction=0, **settings)
+    list(stream)
+    greedy(3)
+    stream, parts = learn("parts", validation_fraction=0, **settings)
+    events = list(stream)
+    assert isinstance(events[-1], Finished)
+    said = [text for text in warnings_of(events) if "out of memory" in text]
+    assert len(said) == 2  # 8, then 4, and 2 from then on, in the second epoch too
+    assert "with 8 subtomograms at once: from now on 4 are computed" in said[0]
+    assert "with 4 subtomograms at once: from now on 2 are computed" in said[1]
+    # Without batch norm the gradients of the parts add up to the same steps.
+    one, other = load_file(whole.last_path), load_file(parts.last_path)
+    for key in one:
+        torch.testing.assert_close(other[key], one[key], rtol=1e-3, atol=1e-5)
+
+
+def test_a_resumed_run_remembers_how_much_fits(greedy, learn, monkeypatch):
+    greedy(3)
+    settings = {"model": "greedy", "epochs": 2, "batch_size": 8}
+    stream, run = learn(validation_fraction=0, **settings)
+    # Its first epoch is saved before the next begins.
+    while not run.resume_path.exists():
+        next(stream)
+    stream.close()
+    stream, _ = learn(validation_fraction=0, is_resumed=True, **settings)
+    assert not [text for text in warnings_of(stream) if "out of memory" in text]
+
+
+def test_not_even_one_fits(greedy, learn):
+    greedy(0)
+    stream, _ = learn(model="greedy")
+    with pytest.raises(DataError, match="single subtomogram at once: take a smaller"):
+        list(stream)
+
+
+def test_float16_learns(greedy, learn):
+    """With scaled gradients, since small ones are 0 in half precision."""
+    stream, _ = learn(
+        model="greedy",
+        precision="float16",
+        epochs=20,
+        learning_rate=0.01,
+        validation_fraction=0,
+        rotations=False,
+        shift=0,
+    )
+    losses = [e.metrics["loss"] for e in stream if isinstance(e, EpochEnd)]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_cancel_is_looked_at_in_each_step(learn):
+    cancel = Cancel()
+    cancel.request()
+    stream, run = learn(cancel=cancel)
+    with pytest.raises(Exception, match="cancelled"):
+        list(stream)
+    assert not run.last_path.exists()
