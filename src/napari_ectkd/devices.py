@@ -50,6 +50,31 @@ def list_devices() -> list[Device]:
     return devices
 
 
+def device_title(device: torch.device) -> str:
+    """Return what people call a device (`NVIDIA H100`, `Apple GPU`)."""
+    import platform
+
+    import torch
+
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    if device.type == "mps":
+        return "Apple GPU"
+    return _processor_name() or platform.processor() or platform.machine()
+
+
+def _processor_name() -> str:
+    """Return the processor's name as Linux knows it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return ""
+
+
 def choose_device(name: str) -> torch.device:
     """Return the device of a name; `auto` is the fastest.
 

@@ -6,13 +6,17 @@ to stop, `cancel`. Whoever can see the folder can follow and cancel the job, als
 the program that started it is gone.
 
 A run is a job that makes a model. Its folder holds `config.json`, `best.safetensors`,
-`last.safetensors` and, while unfinished, `resume.safetensors` too.
+`last.safetensors` and, while unfinished, `resume.safetensors` too; besides, what the
+run depended on (`environment.json`), what the network saw (`examples.npz`), and a model
+card. The run of an ensemble has one such folder a member in it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import platform
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,7 +34,12 @@ from napari_ectkd.io.atomic import atomic_path, make_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-State = Literal["new", "running", "finished", "failed", "cancelled", "interrupted"]
+State = Literal[
+    "new", "queued", "running", "finished", "failed", "cancelled", "interrupted"
+]
+
+HEARTBEAT = 900.0
+"""Seconds without an event after which a job on another machine counts as dead."""
 
 
 class JobFolder:
@@ -48,6 +57,11 @@ class JobFolder:
     def cancel_path(self) -> Path:
         """The file whose existence asks the job to stop."""
         return self.path / "cancel"
+
+    @property
+    def queue_path(self) -> Path:
+        """What a scheduler said when the job was handed to it."""
+        return self.path / "queue.json"
 
     def request_cancel(self) -> None:
         """Ask the job to stop; it does within two batches."""
@@ -77,7 +91,13 @@ class JobFolder:
         process = psutil.Process()
         with atomic_path(self.path / "process.json") as temporary:
             temporary.write_text(
-                json.dumps({"pid": process.pid, "created": process.create_time()})
+                json.dumps(
+                    {
+                        "pid": process.pid,
+                        "created": process.create_time(),
+                        "host": platform.node(),
+                    }
+                )
             )
 
     def log(self, event: Event) -> None:
@@ -98,10 +118,15 @@ class JobFolder:
                         continue  # a process was killed while it wrote this line
 
     def is_running(self) -> bool:
-        """Return whether the process that began the job lives."""
+        """Return whether the process that began the job lives.
+
+        On another machine (a cluster's) it does if it said something lately.
+        """
         import psutil
 
         facts = self._process()
+        if facts.get("host", platform.node()) != platform.node():
+            return self._has_spoken_lately()
         try:
             process = psutil.Process(facts["pid"])
             is_same = abs(process.create_time() - facts["created"]) < 1
@@ -112,7 +137,9 @@ class JobFolder:
     def state(self) -> State:
         """Return what became of the job; `interrupted` if it was killed."""
         if not self.events_path.exists():
-            return "running" if self.is_running() else "new"
+            if self.is_running():
+                return "running"
+            return "queued" if self.queue_path.exists() else "new"
         last: Event | None = None
         for event in self.events():
             last = event
@@ -123,6 +150,19 @@ class JobFolder:
         if isinstance(last, Failed):
             return "failed"
         return "cancelled" if isinstance(last, Cancelled) else "interrupted"
+
+    def _has_spoken_lately(self) -> bool:
+        last: Event | None = None
+        for event in self.events():
+            last = event
+        if isinstance(last, Finished | Failed | Cancelled):
+            return False
+        try:
+            paths = (self.events_path, self.path / "process.json")
+            newest = max(path.stat().st_mtime for path in paths if path.exists())
+        except ValueError:
+            return False
+        return time.time() - newest < HEARTBEAT
 
     def _is_elsewhere(self) -> bool:
         """Whether another living process does the job."""
@@ -144,6 +184,10 @@ class JobFolder:
         except (OSError, ValueError):
             return {}
         return facts if isinstance(facts, dict) else {}
+
+
+MEMBER = "member-"
+"""What the folders of an ensemble's members are called, before their number."""
 
 
 class Run(JobFolder):
@@ -168,6 +212,16 @@ class Run(JobFolder):
     def examples_path(self) -> Path:
         """What the network sees: slices of some augmented subtomograms."""
         return self.path / "examples.npz"
+
+    @property
+    def environment_path(self) -> Path:
+        """Versions, device and threads, and the data's fingerprint."""
+        return self.path / "environment.json"
+
+    @property
+    def card_path(self) -> Path:
+        """The model card, in Markdown; the same as JSON is beside it."""
+        return self.path / "model_card.md"
 
     @property
     def config_path(self) -> Path:
@@ -196,12 +250,32 @@ class Run(JobFolder):
                 "that run (--resume)"
             )
         make_folder(self.path)
+        self.environment_path.unlink(missing_ok=True)  # of a run that saved nothing
         with atomic_path(self.config_path) as temporary:
             temporary.write_text(json.dumps(config, indent=1) + "\n")
 
+    def members(self) -> list[Run]:
+        """Return the runs of an ensemble's members, in order; none of a single model."""
+        numbered = [
+            (int(path.name.removeprefix(MEMBER)), path)
+            for path in self.path.glob(f"{MEMBER}*")
+            if path.is_dir() and path.name.removeprefix(MEMBER).isdigit()
+        ]
+        return [Run(path) for _, path in sorted(numbered)]
+
+    def member(self, number: int) -> Run:
+        """Return the run of one member of an ensemble, from 1."""
+        return Run(self.path / f"{MEMBER}{number}")
+
+    def can_resume(self) -> bool:
+        """Return whether there is a state to go on from."""
+        # Of an ensemble, what is over is there, and what is not may begin anew.
+        has_begun = self.resume_path.exists() or bool(self.members())
+        return has_begun and not (self.members() and self.best_path.exists())
+
     def check_resumable(self) -> None:
         """Raise `FileMissingError` if there is no state to go on from."""
-        if not self.resume_path.exists():
+        if not self.can_resume():
             raise FileMissingError(
                 f"{self.path}: nothing to resume; the run finished, or had not come to "
                 "the end of an epoch: start a new one"

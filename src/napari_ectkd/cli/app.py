@@ -14,6 +14,7 @@ from napari_ectkd.cli import (
     demo,
     learn_commands,
     report_commands,
+    run_commands,
     simulate_commands,
     tomogram_commands,
 )
@@ -40,6 +41,15 @@ def make_app() -> App:
     simulate.command(simulate_commands.simulate_subtomograms, name="subtomograms")
     simulate.command(simulate_commands.simulate_tomogram, name="tomogram")
     app.command(simulate)
+    runs = App(
+        name="runs",
+        help="List runs, write their models as files.",
+        help_flags=["-h", "--help"],
+    )
+    runs.default(run_commands.list_runs)
+    runs.command(run_commands.export)
+    runs.command(run_commands.delete)
+    app.command(runs)
     for command in (
         tomogram_commands.pick,
         learn_commands.train,

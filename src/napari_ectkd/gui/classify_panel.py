@@ -15,12 +15,13 @@ from napari_ectkd.gui.class_filter import ClassFilter
 from napari_ectkd.gui.device_chooser import DeviceChooser
 from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.panel import Panel, set_problem
-from napari_ectkd.gui.run_list import RunChooser, find_runs
+from napari_ectkd.gui.run_list import RunChooser
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.status import JobStatus
 from napari_ectkd.io.picks import UNLABELED
 from napari_ectkd.io.star import read_picks, write_picks
 from napari_ectkd.models.checkpoint import CheckpointInfo, read_info
+from napari_ectkd.training.run_list import find_runs
 
 if TYPE_CHECKING:
     import napari

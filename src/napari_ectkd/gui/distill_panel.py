@@ -12,8 +12,8 @@ from napari_ectkd.distillation.config import DistillConfig
 from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.learn_panel import LearnPanel
 from napari_ectkd.gui.result_table import ResultTable
-from napari_ectkd.gui.run_list import FoundRun, find_run, find_runs
 from napari_ectkd.models.registry import MODELS, model_names
+from napari_ectkd.training.run_list import FoundRun, find_run, find_runs
 
 if TYPE_CHECKING:
     import napari

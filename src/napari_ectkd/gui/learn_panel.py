@@ -16,11 +16,11 @@ from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.forms import Form, arguments
 from napari_ectkd.gui.panel import Panel, set_problem
 from napari_ectkd.gui.result_table import ResultTable
-from napari_ectkd.gui.run_list import FoundRun, find_runs
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.status import JobStatus, duration
 from napari_ectkd.models.registry import MODELS, check_box, model_names
 from napari_ectkd.runs import Run
+from napari_ectkd.training.run_list import FoundRun, find_runs
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,77 +1,20 @@
-"""The runs of a project, and the choice of one of them."""
+"""A choice among the runs of a project."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
-from napari_ectkd.errors import EctkdError
 from napari_ectkd.gui.editors import ChoiceEdit
-from napari_ectkd.models.checkpoint import CheckpointInfo, read_info
-from napari_ectkd.runs import Run
+from napari_ectkd.training.run_list import find_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_ectkd.runs import State
-
-
-@dataclass(frozen=True)
-class FoundRun:
-    """A run folder and what can be said of it without loading the model.
-
-    Attributes
-    ----------
-    kind
-        `train`, `distill`, or nothing where the folder does not say.
-    info
-        None before the first epoch is over.
-    """
-
-    path: Path
-    kind: str
-    state: State
-    info: CheckpointInfo | None
-
-    @property
-    def title(self) -> str:
-        """One line for people."""
-        if self.info is None:
-            return f"{self.path.name} ({self.state})"
-        accuracy = self.info.metrics.get("val_accuracy")
-        parts = [f"{self.path.name}: {self.info.model}"]
-        parts += [] if accuracy is None else [f"{100 * accuracy:.0f} %"]
-        parts += [] if self.state == "finished" else [self.state]
-        return ", ".join(parts)
-
-
-def find_run(path: Path) -> FoundRun | None:
-    """Return what can be said of a folder or checkpoint file; None if it is no run."""
-    try:
-        info = read_info(path)
-    except EctkdError:
-        info = None
-    try:
-        kind = str(Run(path).config().get("kind", ""))
-    except EctkdError:
-        kind = ""
-    if info is None and not kind:
-        return None
-    state = Run(path).state() if kind else "finished"
-    return FoundRun(path, kind, state, info)
-
-
-def find_runs(folder: Path | None) -> list[FoundRun]:
-    """Return the runs in a folder, the newest first."""
-    if folder is None or not folder.is_dir():
-        return []
-    paths = [path for path in folder.iterdir() if path.is_dir()]
-    paths.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    return [run for path in paths if (run := find_run(path)) is not None]
+    from napari_ectkd.training.run_list import FoundRun
 
 
 class RunChooser(QWidget):

@@ -11,10 +11,10 @@ from napari_ectkd.gui.classify_panel import ClassifyPanel
 from napari_ectkd.gui.distill_panel import DistillPanel
 from napari_ectkd.gui.open_jobs import Jobs
 from napari_ectkd.gui.pick_panel import PickPanel
-from napari_ectkd.gui.run_list import find_runs
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.train_panel import TrainPanel
 from napari_ectkd.io.picks import UNLABELED
+from napari_ectkd.training.run_list import find_runs
 
 if TYPE_CHECKING:
     import napari

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ from napari_ectkd.dataset.sources import load_dataset
 from napari_ectkd.dataset.split import split_dataset
 from napari_ectkd.devices import choose_device, choose_precision
 from napari_ectkd.errors import DataError
-from napari_ectkd.events import Finished, Noted
+from napari_ectkd.events import Finished, Noted, Saved
+from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.io.class_colors import colors_of
 from napari_ectkd.models.checkpoint import (
     CheckpointInfo,
@@ -21,9 +23,12 @@ from napari_ectkd.models.cost import count_macs, count_parameters
 from napari_ectkd.models.inference import to_device
 from napari_ectkd.models.registry import build_model, check_box, find_model
 from napari_ectkd.training.batches import Material
+from napari_ectkd.training.card import make_card, write_card
 from napari_ectkd.training.loop import fit, validate
 from napari_ectkd.training.objective import HardLabels
+from napari_ectkd.training.provenance import environment, fingerprint, repeatability
 from napari_ectkd.training.resume import seed_epoch
+from napari_ectkd.training.workers import choose_worker_device, rank_from_environment
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -127,7 +132,7 @@ def prepare(
         config.seed,
     )
     yield from _say_what_matters(data, split.training, split.validation, split.how)
-    return Material(data, split, targets, classes)
+    return Material(data, split, targets, classes, fingerprint(data_config, data))
 
 
 def _say_what_matters(
@@ -214,6 +219,11 @@ class Learner:
         constant_metrics: dict[str, float] | None = None,
     ) -> Generator[Event, None, None]:
         """Train, load the best weights again, and set down the result."""
+        device = choose_worker_device(config.device)
+        is_first = rank_from_environment() == 0
+        where = environment(device)
+        if is_first:
+            yield from note_environment(run, where, material.fingerprint)
         standing = yield from fit(
             self.model,
             material,
@@ -236,7 +246,6 @@ class Learner:
             **standing,
         }
         if len(material.split.validation):
-            device = choose_device(config.device)
             metrics, report = yield from validate(
                 to_device(self.model, device),
                 material,
@@ -247,3 +256,37 @@ class Learner:
             )
             self.result |= metrics
             self.result["report"] = report.as_dict()
+        if is_first:
+            # A stream drained without the command line has no config.json.
+            kept = run.config() if run.config_path.exists() else config.model_dump()
+            card = make_card(
+                run,
+                self.info,
+                material,
+                self.result,
+                kept,
+                where,
+                repeatability(device),
+            )
+            write_card(run, card)
+            yield Saved(what="model card", path=str(run.card_path))
+
+
+def note_environment(
+    run: Run, where: dict[str, Any], data_fingerprint: str
+) -> Iterator[Event]:
+    """Keep what a run depends on; warn if the data is not what the run began with."""
+    sessions: list[dict[str, Any]] = []
+    try:
+        sessions = json.loads(run.environment_path.read_text())
+    except (OSError, ValueError):
+        sessions = []  # a new run
+    if sessions and sessions[0].get("data") != data_fingerprint:
+        yield Noted(
+            text="the data is not what this run began with (labels, places or files "
+            "have changed): what comes is a mixture of both",
+            is_warning=True,
+        )
+    with atomic_path(run.environment_path) as temporary:
+        sessions.append(where | {"data": data_fingerprint})
+        temporary.write_text(json.dumps(sessions, indent=1) + "\n")
