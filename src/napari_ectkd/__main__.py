@@ -5,9 +5,19 @@ from __future__ import annotations
 import os
 import sys
 
-COMPUTING = {"simulate", "pick", "train", "distill", "classify", "test", "demo"}
+COMPUTING = {
+    "simulate",
+    "pick",
+    "train",
+    "distill",
+    "classify",
+    "sweep",
+    "refine",
+    "test",
+    "demo",
+}
 """Commands whose speed depends on threads; see `devices`."""
-ALLOCATING = {"train", "distill", "demo"}
+ALLOCATING = {"train", "distill", "sweep", "refine", "demo"}
 """Commands whose speed depends on the allocator's settings too."""
 
 

@@ -16,6 +16,7 @@ from napari_ectkd.cli import (
     report_commands,
     run_commands,
     simulate_commands,
+    sweep_commands,
     tomogram_commands,
 )
 from napari_ectkd.errors import EctkdError
@@ -55,6 +56,7 @@ def make_app() -> App:
         learn_commands.train,
         learn_commands.distill,
         tomogram_commands.classify,
+        sweep_commands.sweep,
         report_commands.test,
         report_commands.evaluate,
         report_commands.models,

@@ -15,6 +15,8 @@ from napari_ectkd.cli.options import (
     TomogramOptions,
     open_with,
 )
+from napari_ectkd.cli.sweep_commands import is_many, run_many, with_options
+from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import Finished, Saved
 from napari_ectkd.picking.config import PickConfig
 from napari_ectkd.prediction.config import ClassifyConfig
@@ -58,30 +60,66 @@ def pick(
 
 
 def classify(
-    tomogram: Path,
+    tomograms: Annotated[
+        list[Path], Parameter(alias="--tomogram", negative_iterable=())
+    ],
     *,
-    picks: Annotated[Path, Parameter(help="STAR file of the picks")],
+    picks: Annotated[
+        list[Path],
+        Parameter(
+            help="STAR file of the picks; for many tomograms one of all, or a folder "
+            "or pattern of files named as the tomograms",
+            negative_iterable=(),
+        ),
+    ],
     model: Annotated[Path, Parameter(help="run folder, or checkpoint file")],
-    out: Annotated[Path, Parameter(help="STAR file to write")],
+    out: Annotated[
+        Path, Parameter(help="STAR file to write; for many tomograms a folder")
+    ],
     config: Annotated[ClassifyConfig, FLAT] = ClassifyConfig(),  # noqa: B008
+    scheduler: Annotated[
+        str | None,
+        Parameter(help="address of a Dask scheduler, or its file, for many tomograms"),
+    ] = None,
     of: Annotated[TomogramOptions, FLAT] = TomogramOptions(),  # noqa: B008
     output: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
-    """Classify the picks of a tomogram with a model.
+    """Classify the picks of tomograms with a model.
 
     Parameters
     ----------
-    tomogram
-        MRC file (also .rec, .map, .gz).
+    tomograms
+        MRC files (also .rec, .map, .gz), folders, quoted patterns ("tomos/*.mrc"), or a
+        list (tomograms.json, or .txt with a path a line).
     """
+    from napari_ectkd.io.tomogram_list import find_files, find_tomograms
+
+    found = find_tomograms(tomograms)
+    files = find_files(picks, ".star")
+    if is_many(found, out):
+        run_many(
+            found,
+            model,
+            config,
+            out,
+            picks=files,
+            scheduler=scheduler,
+            of=of,
+            output=output,
+        )
+        return
+    if len(files) > 1:
+        raise ConfigError(
+            f"{len(files)} files of picks for one tomogram; name one (--picks)"
+        )
 
     def stream(cancel: Cancel) -> Iterator[Event]:
         from napari_ectkd.io.star import read_picks, write_picks
         from napari_ectkd.prediction.picks import classify_picks
 
-        opened = open_with(tomogram, of)
-        found = read_picks(picks, voxel_size=of.voxel_size)
-        classed = yield from classify_picks(model, opened, found, config, cancel=cancel)
+        opened = with_options(found[0], of).open()
+        read = read_picks(files[0], voxel_size=of.voxel_size)
+        classed = yield from classify_picks(model, opened, read, config, cancel=cancel)
         write_picks(out, classed, opened.voxel_size)
         yield Saved(what="classified picks", path=str(out))
         names, counts = _counts(classed.prediction)

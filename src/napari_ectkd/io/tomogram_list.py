@@ -1,4 +1,4 @@
-"""Several tomograms by name: from folders, from files, or from a `tomograms.json`.
+"""Several tomograms: from folders, files, patterns of names, or lists.
 
 The list in JSON is what a window keeps of the tomograms that it opened: with each its
 voxel size, contrast sign and tilt range, as a person may have corrected them.
@@ -6,6 +6,7 @@ voxel size, contrast sign and tilt range, as a person may have corrected them.
 
 from __future__ import annotations
 
+from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,21 @@ class TomogramEntry(BaseModel, frozen=True, extra="forbid"):
             voxel_size=tomogram.voxel_size,
             is_inverted=None if tomogram.contrast_is_guessed else tomogram.is_inverted,
             tilt_range=tomogram.tilt_range,
+        )
+
+    def open(self) -> Tomogram:
+        """Return the opened tomogram.
+
+        Raises
+        ------
+        EctkdError
+            As `open_tomogram`.
+        """
+        return open_tomogram(
+            self.path,
+            voxel_size=self.voxel_size,
+            is_inverted=self.is_inverted,
+            tilt_range=self.tilt_range,
         )
 
 
@@ -82,7 +98,7 @@ def open_tomograms(
     Parameters
     ----------
     sources
-        Folders, volume files, or `tomograms.json` lists.
+        As `find_tomograms`.
     names
         Which tomograms; an empty name is the only one there is.
     voxel_size, is_inverted, tilt_range
@@ -95,7 +111,7 @@ def open_tomograms(
     """
     entries: dict[str, list[TomogramEntry]] = {}
     for source in sources:
-        for entry in _entries(source):
+        for entry in find_tomograms([source]):
             entries.setdefault(tomogram_name(entry.path), []).append(entry)
     opened = {}
     for name in sorted(set(names)):
@@ -118,6 +134,52 @@ def open_tomograms(
     return opened
 
 
+def find_tomograms(sources: Sequence[Path]) -> list[TomogramEntry]:
+    """Return the tomograms that a user named, in order, each file once.
+
+    Parameters
+    ----------
+    sources
+        Volume files, folders of them, patterns (`tomos/*.mrc`, also `**`), lists of
+        paths (`.txt`, one a line, relative to the list) or `tomograms.json`.
+
+    Raises
+    ------
+    FileMissingError
+        If there is no such file, or none that a pattern fits.
+    FormatError
+        If a list is broken.
+    """
+    found: dict[Path, TomogramEntry] = {}
+    for source in sources:
+        for entry in _entries(source):
+            found.setdefault(entry.path.resolve(), entry)
+    return list(found.values())
+
+
+def find_files(sources: Sequence[Path], ending: str) -> list[Path]:
+    """Return the files that a user named: themselves, by pattern, or by folder.
+
+    Raises
+    ------
+    FileMissingError
+        If there is none.
+    """
+    found: list[Path] = []
+    for source in sources:
+        if source.is_dir():
+            found += sorted(source.glob(f"*{ending}"))
+        elif has_magic(str(source)) and not source.exists():
+            found += sorted(map(Path, glob(str(source), recursive=True)))
+        else:
+            found.append(source)
+    if not found:
+        raise FileMissingError(
+            f"{', '.join(map(str, sources)) or 'nothing named'}: no {ending} file there"
+        )
+    return found
+
+
 def _entries(source: Path) -> list[TomogramEntry]:
     if source.is_dir():
         return [
@@ -126,7 +188,21 @@ def _entries(source: Path) -> list[TomogramEntry]:
             if file.name.lower().endswith(VOLUME_ENDINGS)
         ]
     if not source.exists():
-        raise FileMissingError(f"{source}: no such file or folder")
+        fitting = sorted(map(Path, glob(str(source), recursive=True)))
+        if not fitting:
+            what = (
+                "no file fits" if has_magic(str(source)) else "no such file or folder"
+            )
+            raise FileMissingError(f"{source}: {what}")
+        return [TomogramEntry(path=file) for file in fitting if file.is_file()]
     if source.suffix == ".json":
         return read_tomogram_list(source)
+    if source.suffix == ".txt":
+        lines = source.read_text(encoding="utf-8", errors="replace").splitlines()
+        named = [line.strip() for line in lines if line.strip()]
+        return [
+            TomogramEntry(path=source.parent / line)
+            for line in named
+            if not line.startswith("#")
+        ]
     return [TomogramEntry(path=source)]

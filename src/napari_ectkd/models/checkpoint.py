@@ -42,6 +42,9 @@ class CheckpointInfo(BaseModel, frozen=True, extra="forbid"):
     colors: dict[str, str] = Field(
         default_factory=dict, description="by class, #rrggbb"
     )
+    diameters: dict[str, float] = Field(
+        default_factory=dict, description="Å by class, of those that are known"
+    )
     box: int = Field(gt=0, description="voxels along each axis")
     voxel_size: float = Field(gt=0, description="Å")
     is_inverted: bool | None = Field(

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from napari_ectkd.models.checkpoint import CheckpointInfo
 
 
-def disagreements(info: CheckpointInfo, tomogram: Tomogram) -> Iterator[Noted]:
+def disagreements(
+    info: CheckpointInfo,
+    tomogram: Tomogram,
+    *,
+    resampled: str = "subtomograms are resampled",
+) -> Iterator[Noted]:
     """Yield what the user should know before a model is used on a tomogram.
 
     Parameters
@@ -24,13 +29,15 @@ def disagreements(info: CheckpointInfo, tomogram: Tomogram) -> Iterator[Noted]:
         What the model was trained on.
     tomogram
         Where it is to be used.
+    resampled
+        What is done where the voxel sizes differ.
     """
     name = tomogram.name
     if not is_same_voxel_size(info.voxel_size, tomogram.voxel_size):
         ratio = tomogram.voxel_size / info.voxel_size
         text = (
             f"{name} has voxels of {tomogram.voxel_size:g} Å, the model was trained at "
-            f"{info.voxel_size:g} Å: subtomograms are resampled"
+            f"{info.voxel_size:g} Å: {resampled}"
         )
         if ratio > 1.2:
             text += "; detail that the model was trained on is missing"
