@@ -255,7 +255,7 @@ class Run(JobFolder):
             temporary.write_text(json.dumps(config, indent=1) + "\n")
 
     def members(self) -> list[Run]:
-        """Return the runs of an ensemble's members, in order; none of a single model."""
+        """Return the runs of an ensemble's members in order; of a model, none."""
         numbered = [
             (int(path.name.removeprefix(MEMBER)), path)
             for path in self.path.glob(f"{MEMBER}*")

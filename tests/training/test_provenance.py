@@ -49,7 +49,7 @@ def test_the_fingerprint_follows_labels_places_and_headers(picked, tmp_path):
     assert len(first) == 64
     assert print_of(picked(name="same.star")) == first
     assert print_of(picked("abbbab")) != first
-    moved = np.random.default_rng(1).uniform(90, 110, (6, 3)) + [0, 0, 0.5]
+    moved = np.random.default_rng(1).uniform(90, 110, (6, 3)) + 0.5
     assert print_of(picked(places=moved)) != first
     config = picked()
     with mrcfile.open(tmp_path / "tomo.mrc", "r+") as mrc:

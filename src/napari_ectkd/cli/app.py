@@ -44,7 +44,7 @@ def make_app() -> App:
     app.command(simulate)
     runs = App(
         name="runs",
-        help="List runs, write their models as files.",
+        help="List runs, write their models as files, delete them.",
         help_flags=["-h", "--help"],
     )
     runs.default(run_commands.list_runs)

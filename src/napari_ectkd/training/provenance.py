@@ -69,7 +69,7 @@ def environment(device: torch.device) -> dict[str, Any]:
             found[name] = os.environ[name]
     if device.type == "cuda":
         found["cuda"] = torch.version.cuda
-        found["cudnn"] = torch.backends.cudnn.version()
+        found["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     return found
 
 
@@ -81,9 +81,9 @@ def repeatability(device: torch.device) -> str:
             "seed and data give the same weights, also after an interruption."
         )
     return (
-        f"On {device.type.upper()} the same seed gives the same order, augmentation and "
-        "first weights; sums are made in an order that varies, so that the last weights "
-        "are similar and not equal."
+        f"On {device.type.upper()} the same seed gives the same order, augmentation "
+        "and first weights; sums are made in an order that varies, so that the last "
+        "weights are similar and not equal."
     )
 
 

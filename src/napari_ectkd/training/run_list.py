@@ -1,4 +1,4 @@
-"""The runs in a folder: what they are, how they stand, and what can be done with them."""
+"""The runs in a folder: what they are, how they stand, what can be done with them."""
 
 from __future__ import annotations
 
