@@ -65,7 +65,7 @@ def part_of(name):
 
 def test_there_is_something_to_check():
     assert {part_of(name) for name in NAMES} >= {*STAGES, *SHARED, "cli", "gui"}
-    found = dict(imports(ROOT / "dataset" / "sources.py"))
+    found = dict(imports(ROOT / "dataset" / "from_picks.py"))
     assert found["napari_ectkd.io.star.read_picks"] is False
     assert dict(imports(ROOT / "io" / "star_tables.py"))["starfile"] is True
 

@@ -8,6 +8,9 @@ import pandas as pd
 import pytest
 import starfile
 
+from napari_ectkd.dataset.config import DataConfig
+from napari_ectkd.dataset.sources import load_unlabeled
+from napari_ectkd.dataset.subtomograms import NO_TARGET
 from napari_ectkd.errors import (
     ConfigError,
     DataError,
@@ -15,10 +18,12 @@ from napari_ectkd.errors import (
     FormatError,
     VoxelSizeError,
 )
+from napari_ectkd.events import Cancel
 from napari_ectkd.io.stacks import StackInfo, StackWriter
 
 BOX = 8
 PLACES = np.array([[8, 9, 10], [12, 20, 15], [15, 6, 22], [9, 25, 25], [14, 14, 14]])
+ID = range(5)
 LABELS = ["b", "a", "a", "b", "none"]
 
 
@@ -338,3 +343,32 @@ def test_volumes_are_views_into_the_file(load, write_stacks):
     assert all(isinstance(v, np.memmap) for v in data.volumes)
     with mrcfile.open(write_stacks("again") / "subtomograms_0000.mrc") as mrc:
         assert mrc.data.shape == (5, BOX, BOX, BOX)
+
+
+def open_unlabeled(path, **settings):
+    stream = load_unlabeled([path], DataConfig(**settings), cancel=Cancel())
+    while True:
+        try:
+            next(stream)
+        except StopIteration as end:
+            return end.value
+
+
+def test_of_a_star_file_the_picks_without_a_label_are_the_unlabeled_ones(
+    make_mrc, voxels, write_star
+):
+    star = write_star(labels=["b", "<empty>", "a", "<empty>", "none"], ectkdPickId=ID)
+    settings = {"tomograms": [make_mrc(voxels)], "box": BOX, "invert": False}
+    unlabeled = open_unlabeled(star, **settings)
+    assert unlabeled.label.tolist() == ["", ""]
+    np.testing.assert_allclose(unlabeled.positions, PLACES[[1, 3]] * 10.0)
+    assert unlabeled.targets(["a"]).tolist() == [NO_TARGET, NO_TARGET]
+    assert unlabeled.classes == []
+    with pytest.raises(DataError, match="no unlabeled picks; each has a label"):
+        open_unlabeled(write_star(), **settings)
+
+
+def test_labels_of_a_folder_of_unlabeled_ones_are_not_looked_at(write_folder):
+    unlabeled = open_unlabeled(write_folder(labels=["unheard", *LABELS[1:]]))
+    assert len(unlabeled) == 5
+    assert set(unlabeled.label) == {""}

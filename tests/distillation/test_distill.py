@@ -10,7 +10,12 @@ from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.dataset.sources import load_dataset
 from napari_ectkd.distillation import distill as stage
 from napari_ectkd.distillation.config import DistillConfig
-from napari_ectkd.distillation.soft_labels import ask_teachers, load_teacher
+from napari_ectkd.distillation.soft_labels import (
+    LiveOpinion,
+    ask_once,
+    ask_teachers,
+    load_teacher,
+)
 from napari_ectkd.errors import ConfigError, DataError, FileMissingError, FormatError
 from napari_ectkd.events import Cancel, CancelledError, EpochEnd, Finished, Progress
 from napari_ectkd.models.checkpoint import (
@@ -19,7 +24,12 @@ from napari_ectkd.models.checkpoint import (
     read_info,
     save_checkpoint,
 )
+from napari_ectkd.simulation.config import SubtomogramSimulation
+from napari_ectkd.simulation.subtomograms import simulate_subtomograms
 from napari_ectkd.training import loop
+from napari_ectkd.training.objective import Batch
+
+CLASSES = ["barrel", "disc", "dumbbell", "helix", "ring", "shell", "tripod", "none"]
 
 
 def value_of(stream):
@@ -38,7 +48,9 @@ def data(phantoms):
 def ask(paths, data, classes):
     config = DistillConfig(precision="float32", device="cpu")
     teachers = [load_teacher(path) for path in paths]
-    return value_of(ask_teachers(teachers, data, classes, config, Cancel())), teachers
+    every = np.arange(len(data))
+    asked = ask_teachers(teachers, data, every, classes, config, Cancel())
+    return value_of(asked), teachers
 
 
 def test_the_whole_stage(learn, teacher):
@@ -109,8 +121,16 @@ def test_a_student_learns_from_soft_labels_alone(learn, teacher, tmp_path, data)
     assert (said == data.label).mean() < 0.2
 
 
-@pytest.mark.parametrize("settings", [{"objective": "logits"}, {"temperature": 8}])
-def test_both_objectives_lower_the_loss(learn, settings):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"objective": "logits"},
+        {"temperature": 8},
+        {"objective": "decoupled"},
+        {"teacher_sees": "view"},
+    ],
+)
+def test_each_way_lowers_the_loss(learn, settings):
     stream, _ = learn(epochs=12, soft_weight=1.0, **settings)
     ends = [e for e in stream if isinstance(e, EpochEnd)]
     assert ends[-1].metrics["loss"] < 0.6 * ends[0].metrics["loss"]
@@ -149,9 +169,9 @@ def test_two_teachers_count_as_their_mean(learn, teacher, untrained, monkeypatch
     seen = []
 
     class Kept(stage.SoftLabels):
-        def __init__(self, logits, *rest):
-            seen.append(logits)
-            super().__init__(logits, *rest)
+        def __init__(self, opinion, *rest):
+            seen.append(opinion.logits)
+            super().__init__(opinion, *rest)
 
     monkeypatch.setattr(stage, "SoftLabels", Kept)
     other = untrained()
@@ -164,6 +184,61 @@ def test_two_teachers_count_as_their_mean(learn, teacher, untrained, monkeypatch
     assert [row["name"] for row in rows] == ["teacher", "other", "compact"]
     stages = {e.stage for e in events if isinstance(e, Progress)}
     assert {"soft labels of teacher", "soft labels of other"} <= stages
+
+
+def test_the_teachers_judge_the_view_that_the_student_sees(untrained, data):
+    one, two = load_teacher(untrained()), load_teacher(untrained("b", "residual_small"))
+    classes = data.classes
+    index = torch.tensor([3, 1])
+    volumes = torch.from_numpy(data.read(index.numpy()))[:, None].flip(3)
+    with torch.no_grad():
+        wanted = (one.model(volumes) + two.model(volumes)) / 2
+    order = [CLASSES.index(name) for name in classes]
+    batch = Batch(volumes, torch.zeros(2, dtype=torch.int64), index)
+    found = LiveOpinion([one, two], classes)(batch)
+    torch.testing.assert_close(found, wanted[:, order], rtol=1e-4, atol=1e-5)
+
+
+def test_what_teachers_said_is_kept_for_a_resumed_run(untrained, data, tmp_path):
+    config = DistillConfig(precision="float32", device="cpu")
+    teachers = [load_teacher(untrained())]
+    path = tmp_path / "soft.safetensors"
+    asked = (teachers, data, data.classes, config, Cancel())
+    said = value_of(ask_once(path, *asked))
+    assert list(ask_once(path, *asked)) == []  # nobody is asked
+    assert torch.equal(value_of(ask_once(path, *asked)), said)
+    other = [load_teacher(untrained("b", "residual_small"))]
+    again = value_of(ask_once(path, other, *asked[1:]))
+    assert not torch.allclose(again, said)
+
+
+def test_a_student_learns_of_unlabeled_ones_what_the_teacher_thinks(
+    learn, teacher, phantoms, tmp_path
+):
+    config = SubtomogramSimulation(
+        out=tmp_path / "more",
+        per_class=4,
+        none=4,
+        box=24,
+        voxel_size=14,
+        snr=20,
+        off_center=0,
+        seed=5,
+    )
+    list(simulate_subtomograms(config, cancel=Cancel()))
+    stream, run = learn(unlabeled=[tmp_path / "more"], epochs=2)
+    events = list(stream)
+    texts = [getattr(event, "text", "") for event in events]
+    assert "32 unlabeled subtomograms to learn the teacher's opinion of" in texts
+    said = load_file(run.path / "soft_labels.safetensors")["logits"]
+    assert said.shape == (1, 24 + 32, 8)
+    [opinion], _ = ask(
+        [teacher],
+        value_of(load_dataset(DataConfig(data=[tmp_path / "more"]), cancel=Cancel())),
+        CLASSES,
+    )
+    # Each set is scaled by its own statistics, in the stage as by itself.
+    torch.testing.assert_close(said[0, 24:], opinion, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +8,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import rel_entr, softmax
 
-from napari_ectkd.distillation.losses import logit_loss, soft_target_loss
+from napari_ectkd.distillation.config import DistillConfig
+from napari_ectkd.distillation.losses import (
+    decoupled_loss,
+    logit_loss,
+    soft_target_loss,
+)
 from napari_ectkd.distillation.objective import SoftLabels
+from napari_ectkd.distillation.soft_labels import KeptOpinion
 from napari_ectkd.training.objective import Batch, HardLabels
 
 logits = arrays(np.float64, (5, 4), elements=st.floats(-8, 8, width=32))
@@ -86,12 +94,31 @@ def test_gradients_keep_their_size_when_hot():
 
 
 def test_other_shapes_are_an_error():
-    for loss in (lambda a, b: soft_target_loss(a, b, 2.0), logit_loss):
+    hot = [partial(loss, temperature=2) for loss in (soft_target_loss, decoupled_loss)]
+    for loss in (*hot, logit_loss):
         with pytest.raises(ValueError, match="shape"):
             loss(torch.zeros(2, 3), torch.zeros(2, 4))
 
 
-@pytest.mark.parametrize("kind", ["soft", "logits"])
+def test_decoupled_is_the_divergence_with_the_others_weighted_up():
+    """Equation 6 of the paper: plain = first part + P(not first) × part of others."""
+    student, teacher = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(1))
+    temperature = 3.0
+    p, q = softmax(teacher.numpy() / 3, 1), softmax(student.numpy() / 3, 1)
+    rows, first = np.arange(6), p.argmax(axis=1)
+    p_first, q_first = p[rows, first], q[rows, first]
+    of_first = rel_entr(p_first, q_first) + rel_entr(1 - p_first, 1 - q_first)
+    plain = rel_entr(p, q).sum(axis=1)
+    of_others = (plain - of_first) / (1 - p_first)
+    expected = 9 * (of_first + 8 * of_others).mean()
+    found = decoupled_loss(student, teacher, temperature)
+    np.testing.assert_allclose(float(found), expected, rtol=1e-4)
+    assert float(decoupled_loss(teacher + 2, teacher, 2.0)) == pytest.approx(
+        0, abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("kind", ["soft", "logits", "decoupled"])
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_the_objective_mixes_teacher_and_labels(kind, weight):
     random = torch.Generator().manual_seed(0)
@@ -101,11 +128,14 @@ def test_the_objective_mixes_teacher_and_labels(kind, weight):
     targets = torch.tensor([1, 3, 0])
     batch = Batch(torch.zeros(3, 1, 2, 2, 2), targets, index)
     hard = HardLabels(0.1)
-    terms = SoftLabels(opinions, kind, 2.5, weight, hard)(lambda _: student, batch)
+    config = DistillConfig(objective=kind, temperature=2.5, soft_weight=weight)
+    objective = SoftLabels(KeptOpinion(opinions), config, hard)
+    terms = objective(lambda _: student, batch)
     teacher = opinions[index]  # of these subtomograms, in this order
     wanted = {
         "soft": soft_target_loss(student, teacher, 2.5),
         "logits": logit_loss(student, teacher),
+        "decoupled": decoupled_loss(student, teacher, 2.5),
     }[kind]
     by_labels = hard(lambda _: student, batch).loss
     torch.testing.assert_close(terms.loss, weight * wanted + (1 - weight) * by_labels)

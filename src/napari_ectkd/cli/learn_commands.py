@@ -81,6 +81,8 @@ def distill(
 
     run = Run(out)
     teachers = [path.resolve() for path in teacher]
+    unlabeled = [path.resolve() for path in config.unlabeled]
+    config = config.model_copy(update={"unlabeled": unlabeled})
     if resume:
         kept = kept_settings(run, "distill")
         data = kept_part(run, DataConfig, kept, "data")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -13,10 +14,23 @@ class DistillConfig(TrainConfig, frozen=True, extra="forbid"):
     """How a student learns from the soft labels of frozen teachers."""
 
     model: str | None = Field("compact", description="student, see `ectkd models`")
-    objective: Literal["soft", "logits"] = Field(
+    unlabeled: list[Path] = Field(
+        default=[],
+        description="also learn what the teacher thinks of these: a STAR file, of "
+        "which the picks without a label count, or a folder of subtomograms; may be "
+        "repeated",
+    )
+    objective: Literal["soft", "logits", "decoupled"] = Field(
         "soft",
         description="soft: divergence of softened classes (Hinton 2015); logits: mean "
-        "squared error, as the paper's authors",
+        "squared error, as the paper's authors; decoupled: target and other classes "
+        "apart (Zhao 2022)",
+    )
+    teacher_sees: Literal["particle", "view"] = Field(
+        "particle",
+        description="particle: the teacher is asked once for each, over all rotations "
+        "that keep the wedge; view: it judges the same augmented view as the student "
+        "(Beyer 2022), slower",
     )
     temperature: float = Field(
         2.0, ge=1, description="softens both class distributions; for objective soft"

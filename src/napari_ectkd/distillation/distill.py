@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+from napari_ectkd.dataset.sources import load_unlabeled
 from napari_ectkd.devices import choose_device
 from napari_ectkd.distillation.objective import SoftLabels
 from napari_ectkd.distillation.soft_labels import (
+    KeptOpinion,
+    LiveOpinion,
+    ask_once,
     ask_teachers,
     check_teacher,
     load_teacher,
 )
+from napari_ectkd.distillation.unlabeled import add_unlabeled
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import Finished, Noted, Progress
 from napari_ectkd.models.checkpoint import checkpoint_path
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from napari_ectkd.dataset.config import DataConfig
     from napari_ectkd.distillation.config import DistillConfig
+    from napari_ectkd.distillation.objective import Opinion
     from napari_ectkd.distillation.soft_labels import Teacher
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.models.checkpoint import CheckpointInfo
@@ -52,7 +56,7 @@ def distill(
     teachers
         Run folders or checkpoint files.
     data_config
-        The subtomograms, with labels.
+        The subtomograms, with labels; the config names those without.
     config
         How to learn.
     run
@@ -90,13 +94,40 @@ def _distill(
     data, classes = material.data, material.classes
     for teacher in teachers:
         check_teacher(teacher, data, classes)
-    opinions = yield from ask_teachers(teachers, data, classes, config, cancel)
-    mean = torch.stack(opinions).mean(dim=0)
+    if config.unlabeled:
+        unlabeled = yield from load_unlabeled(
+            config.unlabeled, data_config, cancel=cancel
+        )
+        n = len(material.split.training)
+        material = add_unlabeled(material, unlabeled)
+        n = len(material.split.training) - n
+        text = f"{n} unlabeled subtomograms to learn the teacher's opinion of"
+        if n < len(unlabeled):
+            text += f"; {len(unlabeled) - n} left out, too near to validation picks"
+        yield Noted(text=text)
+        data = material.data
     validation = material.split.validation
+    opinion: Opinion
+    if config.teacher_sees == "particle":
+        said = yield from ask_once(
+            run.path / "soft_labels.safetensors",
+            teachers,
+            data,
+            classes,
+            config,
+            cancel,
+        )
+        opinion = KeptOpinion(said.mean(dim=0))
+        said = said[:, validation]
+    else:
+        said = yield from ask_teachers(
+            teachers, data, validation, classes, config, cancel
+        )
+        opinion = LiveOpinion(teachers, classes)
     to_reach: dict[str, float] = {}
     if len(validation):
         metrics, _ = score_logits(
-            mean[validation], material.targets[validation], classes
+            said.mean(dim=0), material.targets[validation], classes
         )
         to_reach = {"teacher_val_accuracy": metrics["val_accuracy"]}
         yield Noted(
@@ -104,13 +135,7 @@ def _distill(
             "validation part; if it was trained on the same data, it has seen the "
             "rest"
         )
-    objective = SoftLabels(
-        mean,
-        config.objective,
-        config.temperature,
-        config.soft_weight,
-        HardLabels(config.label_smoothing),
-    )
+    objective = SoftLabels(opinion, config, HardLabels(config.label_smoothing))
     learner = Learner.create(
         config.model or "compact", material, config, trained_by="distill"
     )
@@ -124,12 +149,10 @@ def _distill(
         constant_metrics=to_reach,
     )
     rows = []
-    for teacher, opinion in zip(teachers, opinions, strict=True):
+    for teacher, logits in zip(teachers, said, strict=True):
         metrics = {}
         if len(validation):
-            metrics, _ = score_logits(
-                opinion[validation], material.targets[validation], classes
-            )
+            metrics, _ = score_logits(logits, material.targets[validation], classes)
         rows.append(
             _row(teacher.name, "teacher", teacher.model, teacher.info, teacher.path)
             | metrics

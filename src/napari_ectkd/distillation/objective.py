@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from napari_ectkd.distillation.losses import logit_loss, soft_target_loss
+from napari_ectkd.distillation.losses import (
+    decoupled_loss,
+    logit_loss,
+    soft_target_loss,
+)
 from napari_ectkd.training.objective import HardLabels, Terms
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from napari_ectkd.distillation.config import DistillConfig
     from napari_ectkd.training.objective import Batch
+
+Opinion = Callable[["Batch"], "Tensor"]
+"""What the teacher thinks of a batch: `(b, k)` logits."""
 
 
 @dataclass(frozen=True)
@@ -20,32 +29,29 @@ class SoftLabels:
 
     Parameters
     ----------
-    teacher
-        `(n, k)` the teacher's logits for all subtomograms of the data set, asked once
-        for the whole: they don't change while the student learns.
-    kind
-        `soft` (Hinton 2015, and the paper) or `logits` (the paper's authors' code).
-    temperature
-        For `soft`.
-    soft_weight
-        Share of the teacher, 0 to 1.
+    opinion
+        The teacher.
+    config
+        Kind of distance, temperature, and the teacher's share in the loss.
     hard
-        The rest.
+        The rest; nothing for subtomograms without a label.
     """
 
-    teacher: Tensor
-    kind: Literal["soft", "logits"]
-    temperature: float
-    soft_weight: float
+    opinion: Opinion
+    config: DistillConfig
     hard: HardLabels
 
     def __call__(self, model: nn.Module, batch: Batch) -> Terms:
         """Return the mixed loss, with its parts `soft` and `hard`."""
         terms = self.hard(model, batch)
-        teacher = self.teacher[batch.index].to(terms.logits.device)
-        if self.kind == "soft":
-            soft = soft_target_loss(terms.logits, teacher, self.temperature)
+        teacher = self.opinion(batch).to(terms.logits.device)
+        temperature = self.config.temperature
+        if self.config.objective == "soft":
+            soft = soft_target_loss(terms.logits, teacher, temperature)
+        elif self.config.objective == "decoupled":
+            soft = decoupled_loss(terms.logits, teacher, temperature)
         else:
             soft = logit_loss(terms.logits, teacher)
-        loss = self.soft_weight * soft + (1 - self.soft_weight) * terms.loss
+        weight = self.config.soft_weight
+        loss = weight * soft + (1 - weight) * terms.loss
         return Terms(loss, terms.logits, {"soft": soft, "hard": terms.loss})

@@ -1,16 +1,20 @@
-"""What the teachers think of a data set, asked once and kept."""
+"""What the teachers think: asked once of a data set and kept, or batch by batch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from napari_ectkd.dataset.augment import wedge_rotations
 from napari_ectkd.dataset.crop import is_same_voxel_size
 from napari_ectkd.devices import choose_device, choose_precision
 from napari_ectkd.errors import DataError
+from napari_ectkd.events import Noted
+from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.models.checkpoint import checkpoint_path, load_checkpoint
 from napari_ectkd.models.inference import infer_logits, to_device
 
@@ -18,12 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from napari_ectkd.dataset.sources import LabeledSubtomograms
+    from napari_ectkd.dataset.subtomograms import LabeledSubtomograms
     from napari_ectkd.distillation.config import DistillConfig
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.models.checkpoint import CheckpointInfo
+    from napari_ectkd.training.objective import Batch
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,10 @@ class Teacher:
     path: Path
     model: nn.Module
     info: CheckpointInfo
+
+    def order(self, classes: Sequence[str]) -> list[int]:
+        """Return where the teacher's logits have these classes."""
+        return [self.info.classes.index(name) for name in classes]
 
 
 def load_teacher(path: Path) -> Teacher:
@@ -78,11 +88,12 @@ def check_teacher(
 def ask_teachers(
     teachers: Sequence[Teacher],
     data: LabeledSubtomograms,
+    index: NDArray[np.int64],
     classes: Sequence[str],
     config: DistillConfig,
     cancel: Cancel,
-) -> Generator[Event, None, list[Tensor]]:
-    """Return each teacher's logits `(n, k)`, its classes in the order of `classes`.
+) -> Generator[Event, None, Tensor]:
+    """Return logits `(teachers, len(index), k)`, classes in the order of `classes`.
 
     They are averaged over the rotations that keep the missing wedge: several looks at
     the same particle.
@@ -93,7 +104,7 @@ def ask_teachers(
         logits = yield from infer_logits(
             to_device(teacher.model, device),
             data.read,
-            np.arange(len(data)),
+            index,
             device=device,
             dtype=choose_precision(device, config.precision),
             batch_size=64,
@@ -101,7 +112,71 @@ def ask_teachers(
             views=wedge_rotations(data.tilt_range),
             stage=f"soft labels of {teacher.name}",
         )
-        order = [teacher.info.classes.index(name) for name in classes]
-        opinions.append(logits[:, order])
+        opinions.append(logits[:, teacher.order(classes)])
         teacher.model.to("cpu")
-    return opinions
+    return torch.stack(opinions)
+
+
+def ask_once(
+    path: Path,
+    teachers: Sequence[Teacher],
+    data: LabeledSubtomograms,
+    classes: Sequence[str],
+    config: DistillConfig,
+    cancel: Cancel,
+) -> Generator[Event, None, Tensor]:
+    """Return `ask_teachers` of all data; kept in a file for a run that is resumed."""
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import save_file
+
+    digests = [sha256(teacher.path.read_bytes()).hexdigest() for teacher in teachers]
+    key = " ".join([*digests, *classes, str(len(data))])
+    if path.exists():
+        try:
+            with safe_open(path, framework="pt") as file:
+                if (file.metadata() or {}).get("asked") == key:
+                    kept: Tensor = file.get_tensor("logits")
+                    return kept
+        except SafetensorError:
+            yield Noted(text=f"{path.name} is broken: the teachers are asked again")
+    logits = yield from ask_teachers(
+        teachers, data, np.arange(len(data)), classes, config, cancel
+    )
+    with atomic_path(path) as temporary:
+        save_file({"logits": logits.contiguous()}, temporary, metadata={"asked": key})
+    return logits
+
+
+@dataclass(frozen=True)
+class KeptOpinion:
+    """What the teachers said of each subtomogram: `(n, k)` logits, asked once."""
+
+    logits: Tensor
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the logits of a batch."""
+        return self.logits[batch.index]
+
+
+@dataclass(frozen=True)
+class LiveOpinion:
+    """The teachers' mean logits of the very view that the student sees.
+
+    References
+    ----------
+    Beyer et al. (2022), arXiv:2106.05237: teacher and student on the same view.
+    """
+
+    teachers: Sequence[Teacher]
+    classes: Sequence[str]
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the logits of a batch; no gradient reaches the teachers."""
+        with torch.no_grad():
+            said = [
+                to_device(teacher.model, batch.volumes.device)(batch.volumes).float()[
+                    :, teacher.order(self.classes)
+                ]
+                for teacher in self.teachers
+            ]
+        return torch.stack(said).mean(dim=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_ectkd.dataset.crop import is_same_voxel_size
-from napari_ectkd.dataset.sources import contrast_guess
+from napari_ectkd.dataset.from_picks import contrast_guess
 from napari_ectkd.events import Noted
 
 if TYPE_CHECKING:

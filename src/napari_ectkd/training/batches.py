@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_ectkd.dataset.augment import Draws
-    from napari_ectkd.dataset.sources import LabeledSubtomograms
     from napari_ectkd.dataset.split import Split
+    from napari_ectkd.dataset.subtomograms import LabeledSubtomograms
     from napari_ectkd.training.config import TrainConfig
     from napari_ectkd.training.workers import Workers
 

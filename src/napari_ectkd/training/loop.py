@@ -295,7 +295,8 @@ def _train_epoch(
     n = workers.total(tally.n)
     return {
         "loss": workers.total(tally.loss) / n,
-        "accuracy": workers.total(tally.n_right) / n,
+        "accuracy": workers.total(tally.n_right)
+        / max(workers.total(tally.n_labeled), 1),
         "per_second": n / (time.monotonic() - start),
     }
 

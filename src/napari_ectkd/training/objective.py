@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch.nn import functional
 
+from napari_ectkd.dataset.subtomograms import NO_TARGET
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ class Batch:
     volumes
         `(b, 1, n, n, n)`, augmented, on the model's device.
     targets
-        `(b,)` class indices, on the same device.
+        `(b,)` class indices, on the same device; `NO_TARGET` where nobody said.
     index
         `(b,)` which subtomograms of the data set these are, on the CPU.
     """
@@ -49,7 +51,7 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class HardLabels:
-    """Cross-entropy with the labels.
+    """Cross-entropy with the labels; a subtomogram without one adds nothing.
 
     Parameters
     ----------
@@ -63,7 +65,11 @@ class HardLabels:
     def __call__(self, model: nn.Module, batch: Batch) -> Terms:
         """Return the mean over the batch."""
         logits = model(batch.volumes).float()
-        loss = functional.cross_entropy(
-            logits, batch.targets, label_smoothing=self.label_smoothing
+        total = functional.cross_entropy(
+            logits,
+            batch.targets,
+            ignore_index=NO_TARGET,
+            label_smoothing=self.label_smoothing,
+            reduction="sum",
         )
-        return Terms(loss, logits)
+        return Terms(total / len(logits), logits)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_ectkd.dataset.subtomograms import NO_TARGET
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import Noted
 
@@ -29,6 +30,7 @@ class Tally:
 
     loss: float = 0.0
     n_right: int = 0
+    n_labeled: int = 0
     n: int = 0
 
 
@@ -121,6 +123,7 @@ class Stepper:
             if not is_too_much:
                 tally.loss += found.loss
                 tally.n_right += found.n_right
+                tally.n_labeled += found.n_labeled
                 tally.n += found.n
                 return
             # Outside of `except`, whose traceback holds on to the tensors.
@@ -143,6 +146,7 @@ class Stepper:
         self._scaler.scale(terms.loss * weight).backward()  # type: ignore[no-untyped-call]
         found.loss += float(terms.loss.detach()) * n
         found.n_right += int((terms.logits.argmax(dim=1) == batch.targets).sum())
+        found.n_labeled += int((batch.targets != NO_TARGET).sum())
         found.n += n
 
     def _synchronized(self, is_last: bool) -> AbstractContextManager[Any]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import torch
 
     from napari_ectkd.dataset.config import DataConfig
-    from napari_ectkd.dataset.sources import LabeledSubtomograms
+    from napari_ectkd.dataset.subtomograms import LabeledSubtomograms
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.runs import Run
     from napari_ectkd.training.config import TrainConfig

@@ -1,0 +1,60 @@
+"""Picks that nobody labeled, added to what a student learns from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from napari_ectkd.dataset.subtomograms import NO_TARGET, join_subtomograms
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_ectkd.dataset.subtomograms import LabeledSubtomograms
+    from napari_ectkd.training.batches import Material
+
+
+def add_unlabeled(material: Material, unlabeled: LabeledSubtomograms) -> Material:
+    """Return the material with unlabeled subtomograms in its training part.
+
+    Those whose box overlaps that of a validation pick are left out: the student would
+    be validated on voxels that it has learned from.
+
+    Raises
+    ------
+    DataError
+        If they differ from the labeled ones in box, voxel size or normalization.
+    """
+    data = join_subtomograms([material.data, unlabeled])
+    kept = np.flatnonzero(~_overlaps(material, unlabeled))
+    n = len(material.data)
+    return replace(
+        material,
+        data=data,
+        split=replace(
+            material.split,
+            training=np.concatenate([material.split.training, n + kept]),
+        ),
+        targets=np.concatenate(
+            [material.targets, np.full(len(unlabeled), NO_TARGET, dtype=np.int64)]
+        ),
+    )
+
+
+def _overlaps(material: Material, unlabeled: LabeledSubtomograms) -> NDArray[np.bool_]:
+    """Return which unlabeled picks lie within a box of a validation pick."""
+    overlaps = np.zeros(len(unlabeled), dtype=bool)
+    held = material.split.validation
+    data = material.data
+    for name in set(unlabeled.tomogram) - {""}:
+        theirs = held[data.tomogram[held] == name]
+        ours = np.flatnonzero(unlabeled.tomogram == name)
+        if len(theirs):
+            distance, _ = KDTree(data.positions[theirs]).query(
+                unlabeled.positions[ours], p=np.inf
+            )
+            overlaps[ours] = distance < data.box * data.voxel_size
+    return overlaps
