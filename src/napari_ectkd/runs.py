@@ -190,6 +190,12 @@ MEMBER = "member-"
 """What the folders of an ensemble's members are called, before their number."""
 
 
+def members_of(path: Path) -> list[Path]:
+    """Return the folders of an ensemble's members; the path itself of anything else."""
+    members = Run(path).members() if path.is_dir() else []
+    return [member.path for member in members] or [path]
+
+
 class Run(JobFolder):
     """The folder of a run: a job that makes a model."""
 

@@ -23,7 +23,7 @@ from napari_ectkd.errors import EctkdError
 from napari_ectkd.events import CancelledError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 GOOD, BUG, USER_ERROR, CANCELLED = 0, 1, 2, 130
 
@@ -73,13 +73,20 @@ def run(arguments: Sequence[str]) -> int:
     0 is good, 2 an error of the user's (shown in one line), 130 cancelled, 1 a bug
     (shown with its traceback).
     """
-    try:
-        make_app()(
+    return exit_code(
+        lambda: make_app()(
             list(arguments),
             exit_on_error=False,
             print_error=False,
             result_action="return_value",
         )
+    )
+
+
+def exit_code(work: Callable[[], object]) -> int:
+    """Do some work; return its exit code, having shown what went wrong."""
+    try:
+        work()
     except CycloptsError as error:
         return _fail(_one_line(error))
     except EctkdError as error:

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from napari_ectkd.cli.drive import drive
-from napari_ectkd.cli.kept_settings import kept_part, kept_settings, settings
+from napari_ectkd.cli.kept_settings import kept_settings, settings
 from napari_ectkd.cli.options import (
     DEFAULT_OUTPUT,
     FLAT,
+    Output,
     OutputOptions,
 )
+from napari_ectkd.cli.submit import Submission
 from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.distillation.config import DistillConfig
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.runs import Run
-from napari_ectkd.training.config import TrainConfig
+from napari_ectkd.training.config import EnsembleConfig
 
 if TYPE_CHECKING:
     from napari_ectkd.cli.console import Console
@@ -28,34 +29,24 @@ def train(
     *,
     data: Annotated[DataConfig, FLAT] = DataConfig(),  # noqa: B008
     out: Annotated[Path, Parameter(help="run folder to make")],
-    config: Annotated[TrainConfig, FLAT] = TrainConfig(),  # noqa: B008
+    config: Annotated[EnsembleConfig, FLAT] = EnsembleConfig(),  # noqa: B008
     resume: Annotated[bool, Parameter(negative=())] = False,
+    where: Annotated[Submission, FLAT] = Submission(),  # noqa: B008
     output: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
-    """Train a model on labeled subtomograms.
+    """Train a model, or an ensemble, on labeled subtomograms.
 
     Parameters
     ----------
     resume
         Go on with the run in --out where it stopped, by its own settings.
     """
-    from napari_ectkd.training.train import train as train_model
-
     run = Run(out)
     if resume:
-        kept = kept_settings(run, "train")
-        data = kept_part(run, DataConfig, kept, "data")
-        config = kept_part(run, TrainConfig, kept, "config")
+        kept_settings(run, "train")
     else:
         run.create(settings("train", data, config))
-    console = output.console()
-    result = drive(
-        lambda cancel: train_model(data, config, run, cancel=cancel, is_resumed=resume),
-        console,
-        run,
-    )
-    _show_model(console, result)
-    console.result(result)
+    _carry_out(run, where, output, is_resumed=resume)
 
 
 def distill(
@@ -68,6 +59,7 @@ def distill(
     ] = [],  # noqa: B006  cyclopts copies it
     config: Annotated[DistillConfig, FLAT] = DistillConfig(),  # noqa: B008
     resume: Annotated[bool, Parameter(negative=())] = False,
+    where: Annotated[Submission, FLAT] = Submission(),  # noqa: B008
     output: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
     """Distill teachers into a compact student.
@@ -77,33 +69,49 @@ def distill(
     resume
         Go on with the run in --out where it stopped, by its own settings.
     """
-    from napari_ectkd.distillation.distill import distill as distill_student
-
     run = Run(out)
     teachers = [path.resolve() for path in teacher]
     unlabeled = [path.resolve() for path in config.unlabeled]
     config = config.model_copy(update={"unlabeled": unlabeled})
     if resume:
-        kept = kept_settings(run, "distill")
-        data = kept_part(run, DataConfig, kept, "data")
-        config = kept_part(run, DistillConfig, kept, "config")
-        teachers = [Path(path) for path in kept.get("teachers", [])]
+        kept_settings(run, "distill")
     elif not teachers:
         raise ConfigError("no teacher to learn from; name its run (--teacher RUN)")
     else:
         run.create(
             settings("distill", data, config) | {"teachers": list(map(str, teachers))}
         )
+    _carry_out(run, where, output, is_resumed=resume)
+
+
+def _carry_out(
+    run: Run, where: Submission, output: Output, *, is_resumed: bool
+) -> None:
+    """Carry out a run by its settings: here, in several processes, or on a cluster."""
     console = output.console()
-    result = drive(
-        lambda cancel: distill_student(
-            teachers, data, config, run, cancel=cancel, is_resumed=resume
-        ),
-        console,
-        run,
-    )
+    if where.submit is not None:
+        from napari_ectkd.cli.submit import submit
+
+        job = submit(run, where, is_resumed=is_resumed)
+        console.say(
+            f"job {job['job']} is queued; `ectkd runs {run.path.parent}` says how it "
+            f"stands, a file {run.cancel_path} stops it"
+        )
+        console.result(job)
+        return
+    if where.processes > 1:
+        from napari_ectkd.cli.launch import carry_out_together
+
+        result = carry_out_together(
+            run, where.processes, console, is_resumed=is_resumed
+        )
+    else:
+        from napari_ectkd.cli.worker import carry_out
+
+        result = carry_out(run, console, is_resumed=is_resumed)
     _show_model(console, result)
-    show_comparison(console, result["comparison"])
+    if "comparison" in result:
+        show_comparison(console, result["comparison"])
     console.result(result)
 
 

@@ -21,6 +21,7 @@ from napari_ectkd.events import Finished, Noted, Progress
 from napari_ectkd.models.checkpoint import checkpoint_path
 from napari_ectkd.models.cost import count_macs, count_parameters, time_models
 from napari_ectkd.models.registry import find_model
+from napari_ectkd.runs import members_of
 from napari_ectkd.training.loop import score_logits
 from napari_ectkd.training.objective import HardLabels
 from napari_ectkd.training.train import Learner, prepare
@@ -54,7 +55,7 @@ def distill(
     Parameters
     ----------
     teachers
-        Run folders or checkpoint files.
+        Run folders or checkpoint files; the run of an ensemble stands for its members.
     data_config
         The subtomograms, with labels; the config names those without.
     config
@@ -78,7 +79,7 @@ def distill(
     find_model(config.model or "compact")
     if is_resumed:
         run.check_resumable()
-    loaded = [load_teacher(path) for path in teachers]
+    loaded = [load_teacher(member) for path in teachers for member in members_of(path)]
     return _distill(loaded, data_config, config, run, cancel, is_resumed)
 
 

@@ -49,6 +49,9 @@ class TrainConfig(AugmentConfig, frozen=True, extra="forbid"):
         "default: a third of the epochs, at least 20",
     )
     seed: int = Field(0, ge=0, description="of weights, split, order and augmentation")
+    split_seed: int | None = Field(
+        None, ge=0, description="of the split for validation alone; default: the seed"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     precision: Precision = Field(
         "auto",
@@ -59,4 +62,15 @@ class TrainConfig(AugmentConfig, frozen=True, extra="forbid"):
         False,
         description="compile the network first (torch.compile), which takes a minute; "
         "needs a C++ compiler, on a GPU Triton",
+    )
+
+
+class EnsembleConfig(TrainConfig, frozen=True, extra="forbid"):
+    """How one model learns, or several from several seeds as one teacher."""
+
+    members: int = Field(
+        1,
+        ge=1,
+        le=32,
+        description="train so many networks, from as many seeds, as one teacher",
     )

@@ -224,6 +224,7 @@ def fit(
             break
     if workers.is_first:
         run.resume_path.unlink(missing_ok=True)
+    workers.any(False)  # wait until the first process has saved
     yield Saved(what="model", path=str(run.best_path))
     return {
         "best_epoch": standing.best_epoch,

@@ -75,9 +75,7 @@ def train(
     EctkdError
         If a setting cannot work; from the first event on also if the data is broken.
     """
-    choose_device(config.device)
-    if config.model is not None:
-        find_model(config.model)
+    check_settings(config)
     if is_resumed:
         run.check_resumable()
     return _train(data_config, config, run, cancel, is_resumed)
@@ -92,7 +90,7 @@ def _train(
 ) -> Generator[Event, None, None]:
     material = yield from prepare(data_config, config, cancel)
     data = material.data
-    name = config.model or ("residual" if len(data) >= MANY else "residual_small")
+    name = config.model or default_model(data)
     learner = Learner.create(name, material, config, trained_by="train")
     yield from learner.learn(
         HardLabels(config.label_smoothing),
@@ -103,6 +101,18 @@ def _train(
         is_resumed=is_resumed,
     )
     yield Finished(result=learner.result)
+
+
+def check_settings(config: TrainConfig) -> None:
+    """Raise `ConfigError` if there is no such device or network."""
+    choose_device(config.device)
+    if config.model is not None:
+        find_model(config.model)
+
+
+def default_model(data: LabeledSubtomograms) -> str:
+    """Return the network for so many labels."""
+    return "residual" if len(data) >= MANY else "residual_small"
 
 
 def prepare(
@@ -129,7 +139,7 @@ def prepare(
         data.positions,
         data.box * data.voxel_size,
         config.validation_fraction,
-        config.seed,
+        config.seed if config.split_seed is None else config.split_seed,
     )
     yield from _say_what_matters(data, split.training, split.validation, split.how)
     return Material(data, split, targets, classes, fingerprint(data_config, data))
@@ -207,6 +217,16 @@ class Learner:
         model = build_model(name, len(material.classes), data.box)
         return cls(name, model, info, {})
 
+    def load(self, run: Run) -> None:
+        """Take the weights of a run that is over.
+
+        Raises
+        ------
+        FileMissingError, FormatError
+            As `load_checkpoint`.
+        """
+        self.model, self.info = load_checkpoint(run.best_path)
+
     def learn(
         self,
         objective: Objective,
@@ -235,7 +255,7 @@ class Learner:
             is_resumed=is_resumed,
             constant_metrics=constant_metrics,
         )
-        self.model, self.info = load_checkpoint(run.best_path)
+        self.load(run)
         self.result = {
             "model": self.name,
             "classes": self.info.classes,

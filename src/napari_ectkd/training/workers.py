@@ -19,8 +19,6 @@ from torch import distributed
 from napari_ectkd.devices import choose_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import nn
 
 T = TypeVar("T")
@@ -100,10 +98,11 @@ class Workers:
             model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return parallel(model)
 
-    def leave(self) -> None:
-        """Say goodbye to the others."""
-        if self.n > 1 and distributed.is_initialized():
-            distributed.destroy_process_group()
+
+def leave_workers() -> None:
+    """Say goodbye to the other processes, if there are any."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def choose_worker_device(name: str) -> torch.device:
@@ -122,13 +121,6 @@ def choose_worker_device(name: str) -> torch.device:
     device = choose_device(f"cuda:{int(local) % torch.cuda.device_count()}")
     torch.cuda.set_device(device)
     return device
-
-
-def only_first(events: Iterator[T], workers: Workers) -> Iterator[T]:
-    """Yield the events of the first process; the others work in silence."""
-    for event in events:
-        if workers.is_first:
-            yield event
 
 
 def _meeting_place() -> torch.device:

@@ -1,0 +1,135 @@
+"""A run handed to a cluster's scheduler by submitit: same folder, same work."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from napari_ectkd.cli.worker import RESUME
+from napari_ectkd.errors import ConfigError
+from napari_ectkd.io.atomic import atomic_path
+from napari_ectkd.runs import Run
+
+if TYPE_CHECKING:
+    from submitit.helpers import DelayedSubmission
+
+
+class Submission(BaseModel, frozen=True, extra="forbid"):
+    """Where a run is carried out, and with what."""
+
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="processes that share each batch, one a GPU; on a cluster, on each "
+        "machine",
+    )
+    submit: Literal["slurm", "local"] | None = Field(
+        None,
+        description="hand the run to a scheduler and return: slurm, or local to try "
+        "the same without one",
+    )
+    nodes: int = Field(1, ge=1, le=64, description="for slurm: machines")
+    gpus: int = Field(
+        1, ge=0, le=16, description="for slurm: GPUs on each machine; see --processes"
+    )
+    partition: str | None = Field(None, description="for slurm: its partition")
+    hours: float = Field(
+        24.0,
+        gt=0,
+        description="for slurm: hours after which it resumes anew",
+    )
+    memory_gib: float = Field(
+        32.0, gt=0, description="for slurm: memory a machine, GiB"
+    )
+    cores: int = Field(8, ge=1, description="for slurm: processor cores a process")
+
+
+class RunTask:
+    """What the cluster's job does; each of its processes calls it.
+
+    Parameters
+    ----------
+    path
+        The run's folder, which all machines must see.
+    is_resumed
+        Whether to go on with its saved state.
+    """
+
+    def __init__(self, path: str, is_resumed: bool) -> None:
+        self.path = path
+        self.is_resumed = is_resumed
+
+    def __call__(self) -> int:
+        """Carry out the run; return its exit code."""
+        from submitit import JobEnvironment
+        from submitit.helpers import TorchDistributedEnvironment
+
+        from napari_ectkd.cli import worker
+
+        if JobEnvironment().num_tasks > 1:
+            # Each process picks its GPU by its number on the machine.
+            TorchDistributedEnvironment().export(
+                set_cuda_visible_devices=False, overwrite=True
+            )
+        return worker.main([self.path, *([RESUME] if self.is_resumed else [])])
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Return what the scheduler starts again after a time limit or preemption."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(RunTask(self.path, Run(self.path).can_resume()))
+
+
+def submit(run: Run, submission: Submission, *, is_resumed: bool) -> dict[str, Any]:
+    """Hand a run to the scheduler; return what to know of the job.
+
+    Raises
+    ------
+    ConfigError
+        If submitit is not installed, or the scheduler is not here.
+    """
+    try:
+        import submitit
+    except ImportError as error:
+        raise ConfigError(
+            "submitit hands runs to a cluster and is not installed: "
+            "pip install 'napari-ectkd[cluster]'"
+        ) from error
+    path = run.path.resolve()
+    try:
+        executor = submitit.AutoExecutor(
+            folder=path / "queue", cluster=submission.submit
+        )
+        executor.update_parameters(name=path.name, **_resources(submission))
+        job = executor.submit(RunTask(str(path), is_resumed))
+    except (RuntimeError, OSError) as error:
+        raise ConfigError(f"the scheduler did not take the run: {error}") from error
+    facts = {
+        "job": str(job.job_id),
+        "scheduler": submission.submit,
+        "output": str(Path(os.path.relpath(job.paths.stdout, path))),
+    }
+    with atomic_path(run.queue_path) as temporary:
+        temporary.write_text(json.dumps(facts, indent=1) + "\n")
+    return facts
+
+
+def _resources(submission: Submission) -> dict[str, Any]:
+    """Return what to ask the scheduler for, in submitit's words."""
+    found: dict[str, Any] = {
+        "timeout_min": round(60 * submission.hours),
+        "nodes": submission.nodes,
+        "tasks_per_node": submission.processes,
+    }
+    if submission.submit == "slurm":
+        found["cpus_per_task"] = submission.cores
+        found["mem_gb"] = submission.memory_gib
+        found["gpus_per_node"] = submission.gpus
+        if submission.partition:
+            found["slurm_partition"] = submission.partition
+    return found

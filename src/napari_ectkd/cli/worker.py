@@ -1,0 +1,89 @@
+"""A run carried out by its own settings: here, or as one of several processes.
+
+`python -m napari_ectkd.cli.worker RUN` is what torchrun starts on each device, and what
+a cluster's job does: the settings are in the run's folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_ectkd.cli.console import Console
+from napari_ectkd.cli.drive import drive
+from napari_ectkd.cli.kept_settings import kept_part
+from napari_ectkd.dataset.config import DataConfig
+from napari_ectkd.distillation.config import DistillConfig
+from napari_ectkd.errors import ConfigError
+from napari_ectkd.events import Cancel
+from napari_ectkd.runs import Run
+from napari_ectkd.training.config import EnsembleConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from napari_ectkd.events import Event
+
+RESUME = "--resume"
+
+
+def carry_out(run: Run, console: Console, *, is_resumed: bool) -> dict[str, Any]:
+    """Do what a run's settings say, in this process; return the result.
+
+    The first of several processes shows and logs what happens; the others are silent.
+
+    Raises
+    ------
+    EctkdError, CancelledError
+        As the stage.
+    """
+    from napari_ectkd.training.workers import leave_workers, rank_from_environment
+
+    is_first = rank_from_environment() == 0
+    try:
+        if is_first:
+            return drive(lambda c: stream_of(run, is_resumed, c), console, run)
+        for _event in stream_of(run, is_resumed, Cancel(run.cancel_path)):
+            continue
+        return {}
+    finally:
+        leave_workers()
+
+
+def stream_of(run: Run, is_resumed: bool, cancel: Cancel) -> Iterator[Event]:
+    """Return the events of what a run's settings say.
+
+    Raises
+    ------
+    ConfigError
+        If these are no settings of a run.
+    """
+    kept = run.config()
+    data = kept_part(run, DataConfig, kept, "data")
+    if kept.get("kind") == "train":
+        from napari_ectkd.training.ensemble import train
+
+        learning = kept_part(run, EnsembleConfig, kept, "config")
+        return train(data, learning, run, cancel=cancel, is_resumed=is_resumed)
+    if kept.get("kind") == "distill":
+        from napari_ectkd.distillation.distill import distill
+
+        distilling = kept_part(run, DistillConfig, kept, "config")
+        teachers = [Path(path) for path in kept.get("teachers", [])]
+        return distill(
+            teachers, data, distilling, run, cancel=cancel, is_resumed=is_resumed
+        )
+    raise ConfigError(f"{run.path}: no run that ectkd can carry out")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Carry out the run that the arguments name; return an exit code."""
+    from napari_ectkd.cli.app import exit_code
+
+    path, *rest = arguments
+    return exit_code(lambda: carry_out(Run(path), Console(), is_resumed=RESUME in rest))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,203 @@
+"""Several networks from several seeds in one run: a teacher better than each of them.
+
+The members learn one after the other from the same part of the data and are validated
+on the same rest. What they think is averaged, and over the rotations that keep the
+missing wedge too.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_ectkd.dataset.augment import wedge_rotations
+from napari_ectkd.devices import choose_precision
+from napari_ectkd.events import EpochEnd, Finished, Noted, Progress
+from napari_ectkd.io.atomic import atomic_path
+from napari_ectkd.models.inference import infer_logits, to_device
+from napari_ectkd.training.loop import score_logits
+from napari_ectkd.training.objective import HardLabels
+from napari_ectkd.training.train import Learner, check_settings, default_model, prepare
+from napari_ectkd.training.train import train as train_one
+from napari_ectkd.training.workers import choose_worker_device, rank_from_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+    from napari_ectkd.dataset.config import DataConfig
+    from napari_ectkd.events import Cancel, Event
+    from napari_ectkd.runs import Run
+    from napari_ectkd.training.batches import Material
+    from napari_ectkd.training.config import EnsembleConfig
+
+
+def train(
+    data_config: DataConfig,
+    config: EnsembleConfig,
+    run: Run,
+    *,
+    cancel: Cancel,
+    is_resumed: bool = False,
+) -> Iterator[Event]:
+    """Train one model, or the members of an ensemble, into a run.
+
+    Each member has a run folder of its own in the run's. The run's own model is that of
+    the best member, for use alone; a distillation asks them all.
+
+    Parameters
+    ----------
+    data_config, config, run, cancel, is_resumed
+        As `train.train`.
+
+    Raises
+    ------
+    EctkdError
+        If a setting cannot work; from the first event on also if the data is broken.
+    """
+    if config.members == 1:
+        return train_one(data_config, config, run, cancel=cancel, is_resumed=is_resumed)
+    check_settings(config)
+    if is_resumed:
+        run.check_resumable()
+    return _train(data_config, config, run, cancel)
+
+
+def member_config(config: EnsembleConfig, number: int) -> EnsembleConfig:
+    """Return the settings of one member, from 1: another seed, the same split."""
+    return config.model_copy(
+        update={
+            "members": 1,
+            "seed": config.seed + number - 1,
+            "split_seed": config.seed
+            if config.split_seed is None
+            else config.split_seed,
+        }
+    )
+
+
+def _train(
+    data_config: DataConfig, config: EnsembleConfig, run: Run, cancel: Cancel
+) -> Generator[Event, None, None]:
+    material = yield from prepare(data_config, member_config(config, 1), cancel)
+    name = config.model or default_model(material.data)
+    opinions: list[torch.Tensor] = []
+    results: list[dict[str, Any]] = []
+    for number in range(1, config.members + 1):
+        member = run.member(number)
+        mine = member_config(config, number)
+        learner = Learner.create(name, material, mine, trained_by="train")
+        if _is_done(member):
+            yield Noted(text=f"member {number} of {config.members} is there already")
+            learner.load(member)
+        else:
+            yield from _learn(learner, material, mine, member, number, config, cancel)
+        results.append(json.loads(_facts_path(member).read_text()))
+        opinions.append((yield from _ask(learner, material, mine, cancel)))
+    best = min(range(len(results)), key=lambda i: results[i].get("val_loss", 0.0))
+    if rank_from_environment() == 0:
+        with atomic_path(run.best_path) as temporary:
+            shutil.copyfile(run.member(best + 1).best_path, temporary)
+        with atomic_path(run.card_path) as temporary:
+            shutil.copyfile(run.member(best + 1).card_path, temporary)
+    result = results[best] | {
+        "members": config.members,
+        "best_member": best + 1,
+        "seconds": sum(each["seconds"] for each in results),
+    }
+    index = material.split.validation
+    if len(index):
+        together = torch.stack(opinions).mean(dim=0)
+        metrics, report = score_logits(
+            together, material.targets[index], material.classes
+        )
+        result |= metrics | {
+            "report": report.as_dict(),
+            "member_val_accuracy": [each["val_accuracy"] for each in results],
+        }
+        alone = ", ".join(f"{each['val_accuracy']:.1%}" for each in results)
+        yield Noted(
+            text=f"together right on {metrics['val_accuracy']:.1%} of the validation "
+            f"part, alone {alone}"
+        )
+    yield Finished(result=result)
+
+
+def _learn(
+    learner: Learner,
+    material: Material,
+    config: EnsembleConfig,
+    member: Run,
+    number: int,
+    ensemble: EnsembleConfig,
+    cancel: Cancel,
+) -> Generator[Event, None, None]:
+    """Train one member, its events told as a part of the whole."""
+    of = f"member {number} of {ensemble.members}"
+    yield Noted(text=f"{of}, seed {config.seed}")
+    stream = learner.learn(
+        HardLabels(config.label_smoothing),
+        material,
+        config,
+        member,
+        cancel=cancel,
+        is_resumed=member.resume_path.exists(),
+    )
+    for event in stream:
+        if isinstance(event, EpochEnd):
+            yield _of_the_whole(event, number, ensemble.members)
+        elif isinstance(event, Progress):
+            yield event.model_copy(update={"stage": f"{of}: {event.stage}"})
+        else:
+            yield event
+    if rank_from_environment() == 0:
+        with atomic_path(_facts_path(member)) as temporary:
+            temporary.write_text(json.dumps(learner.result) + "\n")
+
+
+def _of_the_whole(event: EpochEnd, number: int, members: int) -> EpochEnd:
+    """Return an epoch counted through all members."""
+    left = event.seconds_left
+    if left is not None and event.epoch:
+        # The others will take as long; what is over of this one tells.
+        a_member = left / max(event.epochs - event.epoch, 1) * event.epochs
+        left += a_member * (members - number)
+    return event.model_copy(
+        update={
+            "epoch": (number - 1) * event.epochs + event.epoch,
+            "epochs": members * event.epochs,
+            "seconds_left": left,
+        }
+    )
+
+
+def _ask(
+    learner: Learner, material: Material, config: EnsembleConfig, cancel: Cancel
+) -> Generator[Event, None, torch.Tensor]:
+    """Return a member's logits of the validation part, over the wedge's rotations."""
+    device = choose_worker_device(config.device)
+    return (
+        yield from infer_logits(
+            to_device(learner.model, device),
+            material.data.read,
+            material.split.validation,
+            device=device,
+            dtype=choose_precision(device, config.precision),
+            batch_size=config.batch_size,
+            cancel=cancel,
+            views=wedge_rotations(material.data.tilt_range),
+            stage="ask a member",
+        )
+    )
+
+
+def _is_done(member: Run) -> bool:
+    return _facts_path(member).exists() and member.best_path.exists()
+
+
+def _facts_path(member: Run) -> Path:
+    """Return where a member's result is kept: it has no event log of its own."""
+    return member.path / "result.json"

@@ -1,0 +1,221 @@
+"""Runs in several processes, on a cluster's scheduler, and of several members."""
+
+import json
+import shutil
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from napari_ectkd.cli.launch import _check
+from napari_ectkd.cli.submit import RunTask, Submission, submit
+from napari_ectkd.errors import ConfigError, DataError
+from napari_ectkd.events import (
+    Cancelled,
+    CancelledError,
+    EpochEnd,
+    Failed,
+    Finished,
+    Noted,
+)
+from napari_ectkd.models.checkpoint import load_checkpoint
+from napari_ectkd.runs import Run, members_of
+from napari_ectkd.training.workers import Workers
+
+# Without batch normalization, whose statistics would be of each process's share.
+SETTINGS = ["--model", "student1", "--epochs", 2, "--batch-size", 6]
+SETTINGS += ["--precision", "float32", "--device", "cpu", "--noise", 0.3]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Two classes that student1 can take, by numpy alone."""
+    import mrcfile
+    import numpy as np
+
+    folder = tmp_path_factory.mktemp("classes")
+    random = np.random.default_rng(0)
+    for name, level in (("a", 0.0), ("b", 2.0)):
+        (folder / name).mkdir()
+        for number in range(8):
+            volume = random.normal(size=(27, 27, 27)).astype(np.float32)
+            volume[10:17, 10:17, 10:17] += level
+            with mrcfile.new(folder / name / f"{number}.mrc") as mrc:
+                mrc.set_data(volume)
+                mrc.voxel_size = 10
+    return folder
+
+
+def learn(ectkd, data, out, *more):
+    return ectkd("train", "--data", data, "--out", out, *SETTINGS, *more)
+
+
+def test_shares_cover_a_batch_once():
+    for n in (1, 2, 3, 5):
+        for n_batch in (5, 6, 17):
+            shares = [Workers(rank, n).share(n_batch) for rank in range(n)]
+            covered = [i for share in shares for i in range(n_batch)[share]]
+            assert covered == list(range(n_batch))
+            sizes = [len(range(n_batch)[share]) for share in shares]
+            assert max(sizes) - min(sizes) <= 1
+
+
+def test_two_processes_learn_what_one_does(ectkd, data, tmp_path):
+    one = learn(ectkd, data, tmp_path / "one", "--json")
+    two = learn(ectkd, data, tmp_path / "two", "--processes", 2, "--json")
+    assert one.code == two.code == 0
+    mine, theirs = (
+        load_file(Run(tmp_path / name).last_path) for name in ("one", "two")
+    )
+    for key in mine:
+        torch.testing.assert_close(theirs[key], mine[key], rtol=1e-3, atol=1e-5)
+    # The same run folder: one log, one of each file, and the same result.
+    run = Run(tmp_path / "two")
+    events = list(run.events())
+    assert [e.epoch for e in events if isinstance(e, EpochEnd)] == [1, 2]
+    assert sum(isinstance(e, Finished) for e in events) == 1
+    assert run.state() == "finished"
+    assert run.card_path.exists()
+    assert two.json["val_loss"] == pytest.approx(one.json["val_loss"], rel=1e-3)
+    losses = [
+        [e.metrics["loss"] for e in Run(tmp_path / n).events() if e.kind == "epoch_end"]
+        for n in ("one", "two")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert any(
+        "2 processes share each batch" in e.text for e in events if isinstance(e, Noted)
+    )
+
+
+def test_what_went_wrong_in_a_process_is_said_here():
+    _check(Noted(text="all is well"))
+    with pytest.raises(CancelledError):
+        _check(Cancelled())
+    with pytest.raises(DataError, match="no such network"):
+        _check(Failed(message="no such network"))
+    with pytest.raises(RuntimeError, match="line 7"):
+        _check(Failed(message="a bug", details="line 7"))
+
+
+# submitit leaves its local controller to itself, as a scheduler would.
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+def test_a_run_handed_to_a_scheduler(ectkd, data, tmp_path):
+    run = Run(tmp_path / "run")
+    answer = learn(ectkd, data, run.path, "--submit", "local", "--json")
+    assert answer.code == 0
+    assert answer.json["scheduler"] == "local"
+    assert json.loads(run.queue_path.read_text())["job"] == answer.json["job"]
+    seen = {run.state()}
+    deadline = time.monotonic() + 60
+    while run.state() != "finished":
+        seen.add(run.state())
+        assert time.monotonic() < deadline, (run.path / "queue").iterdir()
+        time.sleep(0.05)
+    assert seen <= {"queued", "running", "new", "interrupted", "finished"}
+    assert "queued" in seen
+    assert load_checkpoint(run.path)[1].model == "student1"
+
+
+def test_what_slurm_is_asked_for(tmp_path, monkeypatch):
+    """By a `sbatch` that keeps what it is given and takes the job."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, script in (
+        ("srun", "exit 0"),
+        ("sbatch", f'cp "$1" {tmp_path}/sent.sh; echo "Submitted batch job 4242"'),
+    ):
+        (tools / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    run = Run(tmp_path / "run")
+    run.create({"kind": "train"})
+    wanted = Submission(
+        submit="slurm", processes=4, nodes=2, gpus=4, hours=1.5, partition="gpu"
+    )
+    assert submit(run, wanted, is_resumed=False)["job"] == "4242"
+    assert run.state() == "queued"
+    sent = (tmp_path / "sent.sh").read_text()
+    for line in (
+        *("--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", "--time=90"),
+        *("--partition=gpu", "--cpus-per-task=8", "--job-name=run"),
+    ):
+        assert f"#SBATCH {line}\n" in sent
+
+
+def test_a_job_that_is_preempted_goes_on(tmp_path):
+    run = Run(tmp_path / "run")
+    run.create({"kind": "train"})
+    task = RunTask(str(run.path), False)
+    assert task.checkpoint().function.is_resumed is False  # nothing saved yet
+    run.resume_path.touch()
+    again = task.checkpoint().function
+    assert (again.path, again.is_resumed) == (str(run.path), True)
+
+
+def test_a_scheduler_that_is_not_here_is_an_error(tmp_path):
+    run = Run(tmp_path / "run")
+    run.create({"kind": "train"})
+    with pytest.raises(ConfigError, match=r"scheduler did not take|sbatch|Slurm"):
+        submit(run, Submission(submit="slurm"), is_resumed=False)
+
+
+def test_an_ensemble_is_one_teacher(ectkd, work, tmp_path):
+    out = tmp_path / "ensemble"
+    settings = ["--data", work / "data", "--epochs", 2, "--batch-size", 8]
+    settings += ["--precision", "float32"]
+    answer = ectkd(
+        *["train", *settings, "--out", out, "--model", "compact"],
+        *["--members", 3, "--validation-fraction", 0.3, "--json"],
+    )
+    assert answer.code == 0
+    assert [path.name for path in members_of(out)] == [
+        "member-1",
+        "member-2",
+        "member-3",
+    ]
+    weights = [load_file(Run(path).best_path) for path in members_of(out)]
+    key = "head.weight"
+    assert not weights[0][key].equal(weights[1][key])
+    best = answer.json["best_member"] - 1
+    assert load_file(Run(out).best_path)[key].equal(weights[best][key])
+    epochs = [e for e in Run(out).events() if isinstance(e, EpochEnd)]
+    assert [(e.epoch, e.epochs) for e in epochs] == [(n, 6) for n in range(1, 7)]
+    # They were validated on the same part.
+    supports = [
+        {
+            name: n["validation"]
+            for name, n in json.loads(
+                Run(path).card_path.with_suffix(".json").read_text()
+            )["data"]["labels"].items()
+        }
+        for path in members_of(out)
+    ]
+    assert supports[0] == supports[1] == supports[2]
+    student = ectkd(
+        *["distill", "--teacher", out, *settings, "--out", tmp_path / "student"],
+        "--json",
+    )
+    assert [row["role"] for row in student.json["comparison"]] == [
+        *["teacher"] * 3,
+        "student",
+    ]
+    assert "finished" in ectkd("train", "--out", out, "--resume").error
+
+
+def test_an_ensemble_goes_on_with_the_members_that_are_missing(ectkd, work, tmp_path):
+    settings = ["--data", work / "data", "--epochs", 2, "--batch-size", 8]
+    settings += ["--precision", "float32", "--model", "compact", "--members", 2]
+    whole, part = Run(tmp_path / "whole"), Run(tmp_path / "part")
+    assert ectkd("train", *settings, "--out", whole.path).code == 0
+    assert ectkd("train", *settings, "--out", part.path).code == 0
+    # As if it had been killed before the second member came to an epoch's end.
+    shutil.rmtree(part.member(2).path)
+    part.member(2).path.mkdir()
+    part.best_path.unlink()
+    assert ectkd("train", "--out", part.path, "--resume").code == 0
+    texts = [e.text for e in part.events() if isinstance(e, Noted)]
+    assert "member 1 of 2 is there already" in texts
+    for number in (1, 2):
+        one, other = (load_file(r.member(number).last_path) for r in (whole, part))
+        assert all(one[key].equal(other[key]) for key in one)
