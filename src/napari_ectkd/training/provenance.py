@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from napari_ectkd.dataset.config import DataConfig
-    from napari_ectkd.dataset.sources import LabeledSubtomograms
+    from napari_ectkd.dataset.subtomograms import LabeledSubtomograms
 
 HEADER_BYTES = 1024
 """Of a file that are hashed, besides its size: an MRC header, statistics and all."""

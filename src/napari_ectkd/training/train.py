@@ -278,7 +278,11 @@ class Learner:
             self.result["report"] = report.as_dict()
         if is_first:
             # A stream drained without the command line has no config.json.
-            kept = run.config() if run.config_path.exists() else config.model_dump()
+            kept = (
+                run.config()
+                if run.config_path.exists()
+                else config.model_dump(mode="json")
+            )
             card = make_card(
                 run,
                 self.info,
