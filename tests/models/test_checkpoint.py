@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from napari_ectkd.errors import FileMissingError, FormatError, WriteError
 from napari_ectkd.models.checkpoint import (
+    Calibration,
     CheckpointInfo,
     Normalization,
     load_checkpoint,
@@ -179,3 +180,29 @@ def test_an_unwritable_place_is_an_error_and_an_old_file_stays(saved, tmp_path):
         save_checkpoint(saved, None, info())
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_calibration_comes_back_and_an_older_file_has_none(tmp_path):
+    found = Calibration(
+        temperature=1.7,
+        min_confidence=0.6,
+        n=40,
+        error_before=0.2,
+        error_after=0.03,
+        precision=0.96,
+        kept=0.9,
+    )
+    model, path = build_model("compact", 3, 24), tmp_path / "m.safetensors"
+    save_checkpoint(path, model, info(calibration=found))
+    back = read_info(path)
+    assert back.calibration == found
+    assert (back.temperature, back.min_confidence) == (1.7, 0.6)
+    older = json.loads(info().model_dump_json())
+    del older["calibration"]
+    save_file(
+        {k: v.numpy() for k, v in model.state_dict().items()},
+        path,
+        metadata={"ectkd": json.dumps(older)},
+    )
+    _, back = load_checkpoint(path)
+    assert (back.temperature, back.min_confidence) == (1.0, 0.0)

@@ -9,7 +9,7 @@ from napari_ectkd.events import Cancel, CancelledError
 from napari_ectkd.io.picks import Picks
 from napari_ectkd.io.star import read_picks, write_picks
 from napari_ectkd.io.tomogram import open_tomogram
-from napari_ectkd.models.checkpoint import Normalization, load_checkpoint
+from napari_ectkd.models.checkpoint import Calibration, Normalization, load_checkpoint
 from napari_ectkd.prediction.config import ClassifyConfig
 from napari_ectkd.prediction.picks import classify_picks
 
@@ -122,6 +122,24 @@ def test_unsure_predictions_become_unknown(classify, write_model, opened, picks)
     assert (strict.prediction[is_unsure] == "unknown").all()
     assert list(strict.prediction[~is_unsure]) == list(plain.prediction[~is_unsure])
     np.testing.assert_array_equal(strict.confidence, plain.confidence)
+
+
+def test_the_models_calibration_is_used(classify, write_model, opened, picks):
+    plain, _ = classify(write_model(), opened(), picks)
+    limit = 0.5 * (plain.confidence.min() + plain.confidence.max())
+    facts = {"n": 9, "error_before": 0, "error_after": 0, "precision": 1, "kept": 1}
+    calibration = Calibration(temperature=2, min_confidence=limit, **facts)
+    path = write_model(calibration=calibration)
+    softer, _ = classify(path, opened(), picks)
+    roots = np.sqrt(plain.probabilities)  # half the logits, by definition of softmax
+    expected = roots.div(roots.sum(axis=1), axis=0)
+    np.testing.assert_allclose(softer.probabilities, expected, rtol=1e-5)
+    is_unsure = softer.confidence < limit
+    assert is_unsure.any()
+    assert (softer.prediction[is_unsure] == "unknown").all()
+    assert (softer.prediction[~is_unsure] != "unknown").all()
+    asked, _ = classify(path, opened(), picks, min_confidence=0)
+    assert list(asked.prediction) == list(plain.prediction)
 
 
 def test_another_voxel_size_is_said_and_resampled(

@@ -5,7 +5,9 @@ from safetensors.torch import load_file
 
 from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.dataset.sources import load_dataset
+from napari_ectkd.dataset.split import split_dataset
 from napari_ectkd.errors import ConfigError, DataError, FileMissingError, FormatError
+from napari_ectkd.evaluation.metrics import calibration_error
 from napari_ectkd.events import Cancel, CancelledError, EpochEnd, Finished, Noted, Saved
 from napari_ectkd.models.checkpoint import load_checkpoint, read_info
 from napari_ectkd.training import batches, loop
@@ -68,7 +70,8 @@ def test_what_a_run_leaves(learn, phantoms):
     stream, run = learn(validation_fraction=0.5)
     events = list(stream)
     assert isinstance(events[-1], Finished)
-    assert isinstance(events[-2], Saved) or events[-2].kind == "progress"
+    saved = {e.what: e.path for e in events if isinstance(e, Saved)}
+    assert saved["model"] == str(run.best_path)
     ends = epochs_of(events)
     assert [end.epoch for end in ends] == [1, 2, 3, 4]
     best = min(ends, key=lambda end: end.metrics["val_loss"])
@@ -239,6 +242,35 @@ def test_each_epoch_sees_each_subtomogram_once(learn, monkeypatch):
     first, second = np.concatenate(seen[:4]), np.concatenate(seen[4:])
     assert sorted(first) == sorted(second) == list(range(16))
     assert list(first) != list(second)
+
+
+def test_the_end_of_training_is_calibrated(learn, phantoms):
+    stream, run = learn(epochs=6, validation_fraction=0.5)
+    events = list(stream)
+    found = read_info(run.best_path).calibration
+    assert events[-1].result["calibration"] == found.model_dump()
+    assert read_info(run.last_path).calibration is None
+    assert found.n == 8
+    assert any("calibrated on 8 validation picks" in text for text in texts_of(events))
+    # Scored again, by what the file alone says.
+    data = open_data(DataConfig(data=[phantoms]))
+    model, info = load_checkpoint(run.path)
+    kept = split_dataset(
+        data.targets(info.classes), data.tomogram, data.positions, 336, 0.5, 0
+    ).validation
+    with torch.no_grad():
+        logits = model(torch.from_numpy(data.read(kept))[:, None]).double()
+    truth = data.targets(info.classes)[kept]
+    shares = torch.softmax(logits / found.temperature, dim=1).numpy()
+    assert calibration_error(shares, truth) == pytest.approx(found.error_after)
+
+
+def test_without_validation_nothing_is_calibrated_and_it_is_said(learn):
+    stream, run = learn(epochs=1, validation_fraction=0)
+    events = list(stream)
+    assert read_info(run.best_path).calibration is None
+    assert "calibration" not in events[-1].result
+    assert any("not calibrated" in t for t in texts_of(events, is_warning=True))
 
 
 def test_the_learning_rate_follows_one_cycle(learn):

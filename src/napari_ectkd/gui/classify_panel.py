@@ -163,16 +163,21 @@ class ClassifyPanel(Panel):
         arguments += ["--invert" if tomogram.is_inverted else "--no-invert"]
         if tomogram.tilt_range is not None:
             arguments += ["--tilt-range", *map(str, tomogram.tilt_range)]
+        # All predictions are asked for: the slider alone hides those that are unsure.
+        arguments += ["--min-confidence", "0"]
         arguments += ["--device", str(self.device.value())]
         return [*arguments, "--job", str(folder)]
 
     def _on_done(self) -> None:
         try:
             classified = read_picks(self.job.folder / "classes.star")
+            threshold = read_info(self.model.value()).min_confidence
         except EctkdError as error:
             self.status.say(str(error), is_error=True)
             return
         self.session.merge_predictions(classified)
+        if not self._n_classified:
+            self.confidence.setValue(threshold)
         self._n_classified += int((classified.prediction != UNLABELED).sum())
         self.status.say(f"{self._n_classified} picks classified.")
 
@@ -228,7 +233,13 @@ class ClassifyPanel(Panel):
 def describe(info: CheckpointInfo) -> str:
     """Return what a model is, in a sentence."""
     classes = ", ".join(info.classes)
-    return f"{info.model} for {classes}; box {info.box} at {info.voxel_size:g} Å."
+    text = f"{info.model} for {classes}; box {info.box} at {info.voxel_size:g} Å."
+    if info.calibration is None:
+        return f"{text} Its confidence was never calibrated."
+    return (
+        f"{text} Calibrated: predictions below {info.min_confidence:.2f} are shown as "
+        f"unknown, {info.calibration.precision:.0%} of the others should be right."
+    )
 
 
 def mismatches(info: CheckpointInfo, tomogram: Tomogram | None) -> list[str]:

@@ -33,6 +33,31 @@ class Normalization(BaseModel, frozen=True, extra="forbid"):
     mode: Literal["data", "subtomogram"]
 
 
+class Calibration(BaseModel, frozen=True, extra="forbid"):
+    """How the model's confidence is to be read, and how that was found.
+
+    Found on the validation part, after training (`evaluation.calibration`).
+    """
+
+    temperature: float = Field(
+        gt=0, description="what logits are divided by before they are probabilities"
+    )
+    min_confidence: float = Field(
+        ge=0, le=1, description="a prediction less probable than this is `unknown`"
+    )
+    n: int = Field(ge=1, description="validation subtomograms it was found on")
+    error_before: float = Field(
+        ge=0, le=1, description="expected calibration error of the raw logits"
+    )
+    error_after: float = Field(
+        ge=0, le=1, description="expected calibration error with the temperature"
+    )
+    precision: float = Field(
+        ge=0, le=1, description="right ones of those not turned into `unknown`"
+    )
+    kept: float = Field(ge=0, le=1, description="share not turned into `unknown`")
+
+
 class CheckpointInfo(BaseModel, frozen=True, extra="forbid"):
     """What the weights of a checkpoint mean."""
 
@@ -56,7 +81,20 @@ class CheckpointInfo(BaseModel, frozen=True, extra="forbid"):
     trained_by: str = Field(description="train or distill")
     epoch: int = Field(0, ge=0, description="the epoch of these weights")
     metrics: dict[str, float] = Field(default_factory=dict)
+    calibration: Calibration | None = Field(
+        None, description="None: never calibrated, for want of a validation part"
+    )
     software: str = Field("", description="version of napari-ectkd that wrote it")
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before they are probabilities; 1 if unknown."""
+        return 1.0 if self.calibration is None else self.calibration.temperature
+
+    @property
+    def min_confidence(self) -> float:
+        """Probability below which a prediction is `unknown`; 0 if nobody chose one."""
+        return 0.0 if self.calibration is None else self.calibration.min_confidence
 
 
 def save_checkpoint(path: Path, model: nn.Module, info: CheckpointInfo) -> None:

@@ -11,11 +11,12 @@ class ClassifyConfig(BaseModel, frozen=True, extra="forbid"):
     """How a model is used on the picks of a tomogram."""
 
     batch_size: int = Field(64, ge=1, description="subtomograms in one step")
-    min_confidence: float = Field(
-        0.0,
+    min_confidence: float | None = Field(
+        None,
         ge=0,
         le=1,
-        description="a prediction less probable than this becomes `unknown`",
+        description="a prediction less probable than this becomes `unknown`; default: "
+        "what the model's validation asks for",
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     precision: Precision = Field(

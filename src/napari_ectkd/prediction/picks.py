@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 
 from napari_ectkd.dataset.crop import crop_subtomograms, is_inside
 from napari_ectkd.dataset.normalize import normalize_each, tomogram_statistics
 from napari_ectkd.devices import choose_device, choose_precision
 from napari_ectkd.errors import DataError
+from napari_ectkd.evaluation.calibration import softmax
 from napari_ectkd.events import Noted
 from napari_ectkd.io.picks import UNKNOWN
 from napari_ectkd.models.checkpoint import load_checkpoint
@@ -98,10 +98,13 @@ def classify_picks(
     )
     probabilities = np.full((len(picks), len(info.classes)), np.nan)
     if inside.any():
-        probabilities[inside] = torch.softmax(logits.double(), dim=1).numpy()
+        probabilities[inside] = softmax(logits, info.temperature)
     classified = picks.with_predictions(
         pd.DataFrame(probabilities, columns=info.classes)
     )
-    unsure = classified.confidence < config.min_confidence
+    threshold = config.min_confidence
+    if threshold is None:
+        threshold = info.min_confidence
+    unsure = classified.confidence < threshold
     classified.prediction[unsure] = UNKNOWN
     return classified

@@ -242,18 +242,34 @@ def validate(
     cancel: Cancel,
 ) -> Generator[Event, None, tuple[dict[str, float], Report]]:
     """Return loss, accuracy and macro F1 on the validation part, and the report."""
-    index = material.split.validation
-    logits = yield from infer_logits(
-        model,
-        material.data.read,
-        index,
-        device=device,
-        dtype=dtype,
-        batch_size=2 * batch_size,
-        cancel=cancel,
-        stage="validate",
+    logits = yield from validation_logits(
+        model, material, device, dtype, batch_size, cancel
     )
-    return score_logits(logits, material.targets[index], material.classes)
+    targets = material.targets[material.split.validation]
+    return score_logits(logits, targets, material.classes)
+
+
+def validation_logits(
+    model: nn.Module,
+    material: Material,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    batch_size: int,
+    cancel: Cancel,
+) -> Generator[Event, None, Tensor]:
+    """Return what a model says of the validation part, `(n, k)`, float32, on CPU."""
+    return (
+        yield from infer_logits(
+            model,
+            material.data.read,
+            material.split.validation,
+            device=device,
+            dtype=dtype,
+            batch_size=2 * batch_size,
+            cancel=cancel,
+            stage="validate",
+        )
+    )
 
 
 def score_logits(

@@ -11,6 +11,7 @@ from napari_ectkd.dataset.sources import load_dataset
 from napari_ectkd.dataset.split import split_dataset
 from napari_ectkd.devices import choose_device, choose_precision
 from napari_ectkd.errors import DataError
+from napari_ectkd.evaluation.calibration import calibrate, in_words
 from napari_ectkd.events import Finished, Noted, Saved
 from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.io.class_colors import colors_of
@@ -18,13 +19,14 @@ from napari_ectkd.models.checkpoint import (
     CheckpointInfo,
     Normalization,
     load_checkpoint,
+    save_checkpoint,
 )
 from napari_ectkd.models.cost import count_macs, count_parameters
 from napari_ectkd.models.inference import to_device
 from napari_ectkd.models.registry import build_model, check_box, find_model
 from napari_ectkd.training.batches import Material
 from napari_ectkd.training.card import make_card, write_card
-from napari_ectkd.training.loop import fit, validate
+from napari_ectkd.training.loop import fit, score_logits, validation_logits
 from napari_ectkd.training.objective import HardLabels
 from napari_ectkd.training.provenance import environment, fingerprint, repeatability
 from napari_ectkd.training.resume import seed_epoch
@@ -33,7 +35,10 @@ from napari_ectkd.training.workers import choose_worker_device, rank_from_enviro
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
 
     from napari_ectkd.dataset.config import DataConfig
     from napari_ectkd.dataset.subtomograms import LabeledSubtomograms
@@ -173,8 +178,8 @@ def _say_what_matters(
             )
     if not len(validation):
         yield Noted(
-            text="no validation: the last weights are kept, and nothing says how good "
-            "they are",
+            text="no validation: the last weights are kept, nothing says how good they "
+            "are, and their confidence is not calibrated",
             is_warning=True,
         )
 
@@ -266,7 +271,7 @@ class Learner:
             **standing,
         }
         if len(material.split.validation):
-            metrics, report = yield from validate(
+            logits = yield from validation_logits(
                 to_device(self.model, device),
                 material,
                 device,
@@ -274,8 +279,12 @@ class Learner:
                 config.batch_size,
                 cancel,
             )
+            targets = material.targets[material.split.validation]
+            metrics, report = score_logits(logits, targets, material.classes)
             self.result |= metrics
             self.result["report"] = report.as_dict()
+            self.calibrate(logits, targets, run)
+            yield Noted(text=in_words(self.info.calibration))
         if is_first:
             # A stream drained without the command line has no config.json.
             kept = (
@@ -294,6 +303,24 @@ class Learner:
             )
             write_card(run, card)
             yield Saved(what="model card", path=str(run.card_path))
+
+    def calibrate(self, logits: Tensor, targets: NDArray[np.int64], run: Run) -> None:
+        """Fit temperature and threshold, and write them into the best checkpoint.
+
+        Parameters
+        ----------
+        logits
+            `(n, k)` of the validation part.
+        targets
+            `(n,)` the right classes.
+        run
+            Whose best checkpoint holds the model's weights.
+        """
+        found = calibrate(logits, targets)
+        self.info = self.info.model_copy(update={"calibration": found})
+        if rank_from_environment() == 0:
+            save_checkpoint(run.best_path, self.model, self.info)
+        self.result["calibration"] = found.model_dump(mode="json")
 
 
 def note_environment(
