@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from napari_ectkd.evaluation.calibration import in_words
 from napari_ectkd.io.atomic import atomic_path
+from napari_ectkd.models.checkpoint import Calibration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +77,7 @@ def make_card(
         "settings": settings,
         "training": {k: result[k] for k in ("best_epoch", "seconds") if k in result},
         "metrics": {k: v for k, v in result.items() if k.startswith("val_")},
+        "calibration": result.get("calibration"),
         "report": result.get("report"),
         "environment": environment,
         "repeatability": repeatability,
@@ -129,6 +132,11 @@ def _markdown(card: dict[str, Any]) -> Iterator[str]:
         )
     else:
         yield "There was no validation part: nothing says how good it is."
+    if card["calibration"]:
+        sentence = in_words(Calibration.model_validate(card["calibration"]))
+        yield from ("", f"Its confidence is {sentence}.")
+    else:
+        yield from ("", "Its confidence was never calibrated.")
     yield from ("", "## Classes", "")
     yield "| class | labels, training | labels, validation | precision | recall |"
     yield "|---|---|---|---|---|"
