@@ -66,6 +66,20 @@ def test_the_whole_stage(learn, teacher):
     assert all(row["ms_per_subtomogram"] > 0 for row in rows)
     assert rows[0]["size_bytes"] == (teacher / "best.safetensors").stat().st_size
     assert rows[1]["size_bytes"] == run.best_path.stat().st_size
+    # They agree where the student is right, since the teacher always is.
+    of_all = result["agreement"]
+    assert of_all["share"] == pytest.approx(rows[1]["val_accuracy"])
+    assert list(of_all["classes"]) == read_info(teacher).classes
+    for name, of in of_all["classes"].items():
+        assert (of["n"], of["teacher"]) == (1, 1.0)
+        assert (
+            of["share"] == of["student"] == result["report"]["classes"][name]["recall"]
+        )
+    # The student is calibrated, the teacher had no validation part.
+    calibration = result["calibration"]
+    assert rows[1]["calibration_error"] == pytest.approx(calibration["error_after"])
+    assert read_info(run.path).temperature == calibration["temperature"] != 1
+    assert read_info(teacher).calibration is None
     # The teacher knows all by heart; the epochs say what is to be reached.
     assert rows[0]["val_accuracy"] == pytest.approx(1)
     ends = [e for e in events if isinstance(e, EpochEnd)]

@@ -112,6 +112,8 @@ def _carry_out(
     _show_model(console, result)
     if "comparison" in result:
         show_comparison(console, result["comparison"])
+    if "agreement" in result:
+        _show_agreement(console, result["agreement"])
     console.result(result)
 
 
@@ -129,7 +131,10 @@ def show_comparison(console: Console, rows: list[dict[str, Any]]) -> None:
     slowest = max(row["ms_per_subtomogram"] for row in rows)
     console.table(
         "teacher and student on this machine",
-        ["name", "role", "parameters", "MACs (million)", "ms", "speed", "accuracy"],
+        [
+            *["name", "role", "parameters", "MACs (million)", "ms", "speed"],
+            *["kB", "accuracy", "calibration error"],
+        ],
         [
             [
                 row["name"],
@@ -138,8 +143,28 @@ def show_comparison(console: Console, rows: list[dict[str, Any]]) -> None:
                 f"{row['macs'] / 1e6:,.1f}",
                 f"{row['ms_per_subtomogram']:.3f}",
                 f"{slowest / row['ms_per_subtomogram']:.1f}×",
+                f"{row['size_bytes'] / 1000:,.0f}",
                 f"{row['val_accuracy']:.3f}" if "val_accuracy" in row else "–",
+                f"{row['calibration_error']:.3f}"
+                if "calibration_error" in row
+                else "–",
             ]
             for row in rows
+        ],
+    )
+
+
+def _show_agreement(console: Console, found: dict[str, Any]) -> None:
+    console.table(
+        f"student and teacher say the same of {found['share']:.1%} of the validation "
+        "part",
+        ["class", "number", "the same", "student right", "teacher right"],
+        [
+            [
+                name,
+                str(of["n"]),
+                *(f"{of[key]:.3f}" for key in ("share", "student", "teacher")),
+            ]
+            for name, of in found["classes"].items()
         ],
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_ectkd.dataset.sources import load_unlabeled
 from napari_ectkd.devices import choose_device
+from napari_ectkd.distillation.comparison import compare
 from napari_ectkd.distillation.objective import SoftLabels
 from napari_ectkd.distillation.soft_labels import (
     KeptOpinion,
@@ -17,9 +18,7 @@ from napari_ectkd.distillation.soft_labels import (
 )
 from napari_ectkd.distillation.unlabeled import add_unlabeled
 from napari_ectkd.errors import ConfigError
-from napari_ectkd.events import Finished, Noted, Progress
-from napari_ectkd.models.checkpoint import checkpoint_path
-from napari_ectkd.models.cost import count_macs, count_parameters, time_models
+from napari_ectkd.events import Finished, Noted
 from napari_ectkd.models.registry import find_model
 from napari_ectkd.runs import members_of
 from napari_ectkd.training.loop import score_logits
@@ -30,14 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
-    from torch import nn
-
     from napari_ectkd.dataset.config import DataConfig
     from napari_ectkd.distillation.config import DistillConfig
     from napari_ectkd.distillation.objective import Opinion
     from napari_ectkd.distillation.soft_labels import Teacher
     from napari_ectkd.events import Cancel, Event
-    from napari_ectkd.models.checkpoint import CheckpointInfo
     from napari_ectkd.runs import Run
 
 
@@ -149,39 +145,5 @@ def _distill(
         is_resumed=is_resumed,
         constant_metrics=to_reach,
     )
-    rows = []
-    for teacher, logits in zip(teachers, said, strict=True):
-        metrics = {}
-        if len(validation):
-            metrics, _ = score_logits(logits, material.targets[validation], classes)
-        rows.append(
-            _row(teacher.name, "teacher", teacher.model, teacher.info, teacher.path)
-            | metrics
-        )
-    rows.append(
-        _row(learner.name, "student", learner.model, learner.info, run.best_path)
-        | {k: v for k, v in learner.result.items() if k.startswith("val_")}
-    )
-    yield Progress(stage="time", done=0, total=1)
-    times = time_models(
-        [*(teacher.model for teacher in teachers), learner.model],
-        data.box,
-        choose_device(config.device),
-        rounds=5,
-    )
-    for row, milliseconds in zip(rows, times, strict=True):
-        row["ms_per_subtomogram"] = milliseconds
-    yield Finished(result=learner.result | {"comparison": rows} | to_reach)
-
-
-def _row(
-    name: str, role: str, model: nn.Module, info: CheckpointInfo, path: Path
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "role": role,
-        "model": info.model,
-        "parameters": count_parameters(model),
-        "macs": count_macs(info.model, len(info.classes), info.box),
-        "size_bytes": checkpoint_path(path).stat().st_size,
-    }
+    found = yield from compare(teachers, learner, run, material, config, cancel)
+    yield Finished(result=learner.result | found | to_reach)
