@@ -6,6 +6,8 @@ import os
 import sys
 
 COMPUTING = {
+    "doctor",
+    "suspects",
     "simulate",
     "pick",
     "train",
@@ -17,7 +19,7 @@ COMPUTING = {
     "demo",
 }
 """Commands whose speed depends on threads; see `devices`."""
-ALLOCATING = {"train", "distill", "sweep", "refine", "demo"}
+ALLOCATING = {"train", "suspects", "distill", "sweep", "refine", "demo"}
 """Commands whose speed depends on the allocator's settings too."""
 
 
@@ -26,9 +28,13 @@ def main() -> None:
     arguments = sys.argv[1:]
     command = set(arguments[:1])
     if command & COMPUTING and not {"-h", "--help"} & set(arguments):
-        from napari_ectkd.devices import allocator_environment, thread_environment
+        from napari_ectkd.devices import (
+            allocator_environment,
+            mps_environment,
+            thread_environment,
+        )
 
-        os.environ.update(thread_environment())
+        os.environ.update(thread_environment() | mps_environment())
         settings = allocator_environment() if command & ALLOCATING else {}
         if settings:  # they count from a process's start
             again = [sys.executable, "-m", "napari_ectkd", *arguments]

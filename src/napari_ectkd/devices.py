@@ -43,10 +43,13 @@ def list_devices() -> list[Device]:
             Device(f"cuda:{index}", torch.cuda.get_device_name(index), int(free))
         )
     if torch.backends.mps.is_available():
-        devices.append(Device("mps", "Apple GPU", None))
+        # The GPU shares the machine's memory; what Metal recommends is the limit.
+        free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        devices.append(Device("mps", "Apple GPU", int(free)))
     import psutil
 
-    devices.append(Device("cpu", "Processor", int(psutil.virtual_memory().available)))
+    title = device_title(torch.device("cpu"))
+    devices.append(Device("cpu", title, int(psutil.virtual_memory().available)))
     return devices
 
 
@@ -183,6 +186,17 @@ def thread_environment() -> dict[str, str]:
     )  # this process sleeps meanwhile
     idle = sum(1 - busy[core] / 100 for core in ours if core < len(busy))
     return {"OMP_NUM_THREADS": str(max(1, round(idle * share)))}
+
+
+def mps_environment() -> dict[str, str]:
+    """Return the environment variables that let a Mac's processor help its GPU out.
+
+    They count from torch's import: operators that the GPU lacks run on the processor,
+    and torch says which.
+    """
+    if sys.platform != "darwin" or "PYTORCH_ENABLE_MPS_FALLBACK" in os.environ:
+        return {}
+    return {"PYTORCH_ENABLE_MPS_FALLBACK": "1"}
 
 
 def allocator_environment() -> dict[str, str]:

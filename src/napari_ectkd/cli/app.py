@@ -55,11 +55,13 @@ def make_app() -> App:
         tomogram_commands.pick,
         learn_commands.train,
         learn_commands.distill,
+        learn_commands.suspects,
         tomogram_commands.classify,
         sweep_commands.sweep,
         report_commands.test,
         report_commands.evaluate,
         report_commands.models,
+        run_commands.doctor,
         tomogram_commands.view,
         demo.demo,
     ):

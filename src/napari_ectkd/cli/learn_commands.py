@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from napari_ectkd.cli.drive import drive
 from napari_ectkd.cli.kept_settings import kept_settings, settings
 from napari_ectkd.cli.options import (
     DEFAULT_OUTPUT,
@@ -18,11 +19,15 @@ from napari_ectkd.cli.submit import Submission
 from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.distillation.config import DistillConfig
 from napari_ectkd.errors import ConfigError
+from napari_ectkd.events import Finished
 from napari_ectkd.runs import Run
-from napari_ectkd.training.config import EnsembleConfig
+from napari_ectkd.training.config import EnsembleConfig, SuspectConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_ectkd.cli.console import Console
+    from napari_ectkd.events import Cancel, Event
 
 
 def train(
@@ -82,6 +87,42 @@ def distill(
             settings("distill", data, config) | {"teachers": list(map(str, teachers))}
         )
     _carry_out(run, where, output, is_resumed=resume)
+
+
+def suspects(
+    *,
+    data: Annotated[DataConfig, FLAT] = DataConfig(),  # noqa: B008
+    out: Annotated[Path, Parameter(help="file to write, .csv or (for picks) .star")],
+    config: Annotated[SuspectConfig, FLAT] = SuspectConfig(),  # noqa: B008
+    output: OutputOptions = DEFAULT_OUTPUT,
+) -> None:
+    """List labels that networks which have not seen them confidently disagree with."""
+
+    def stream(cancel: Cancel) -> Iterator[Event]:
+        from napari_ectkd.training.suspects import suspect_labels
+
+        result = yield from suspect_labels(data, config, out, cancel=cancel)
+        yield Finished(result=result)
+
+    if out.suffix not in (".csv", ".star"):
+        raise ConfigError(f"{out}: the list is written as .csv or .star")
+    console = output.console()
+    result = drive(stream, console, output.folder())
+    console.table(
+        f"{result['n']} of {result['n_labels']} labels to look at again",
+        ["row", "tomogram", "label", "seems to be", "margin"],
+        [
+            [
+                str(row["row"]),
+                row["tomogram"] or "–",
+                row["label"],
+                row["suggested"],
+                f"{row['margin']:.2f}",
+            ]
+            for row in result["suspects"]
+        ],
+    )
+    console.result(result)
 
 
 def _carry_out(

@@ -1,4 +1,4 @@
-"""`ectkd runs`: the runs of a folder, and their models as files."""
+"""`ectkd runs` and `ectkd doctor`: what is there, and whether the machine can work."""
 
 from __future__ import annotations
 
@@ -94,3 +94,19 @@ def delete(
     console = output.console()
     console.say(f"removed {run}")
     console.result({"removed": str(run)})
+
+
+def doctor(*, output: OutputOptions = DEFAULT_OUTPUT) -> None:
+    """Check this machine: a kernel on each device, versions, memory, the window."""
+    from napari_ectkd.cli.drive import drive
+    from napari_ectkd.errors import DataError
+    from napari_ectkd.training.doctor import examine
+
+    console = output.console()
+    result = drive(lambda c: examine(cancel=c), console, output.folder())
+    signs = {"good": "✓", "note": "–", "bad": "✗"}
+    for found in result["findings"]:
+        console.say(f"{signs[found['verdict']]} {found['what']}: {found['text']}")
+    console.result(result)
+    if not result["is_good"]:
+        raise DataError("something does not work; see what is marked ✗ above")

@@ -149,7 +149,7 @@ def _choose_slab(
         for start in np.unique(np.linspace(0, n - width, 9).astype(int)):
             kept = np.zeros(n, dtype=bool)
             kept[order[start : start + width]] = True
-            blocked = _near(positions, kept, box)
+            blocked = near(positions, kept, box)
             loss = _loss(labels, kept, blocked, fraction)
             if best is None or loss < best[0]:
                 best = loss, kept, blocked
@@ -157,10 +157,20 @@ def _choose_slab(
     return best[1], best[2]
 
 
-def _near(
+def near(
     positions: NDArray[np.float64], kept: NDArray[np.bool_], box: float
 ) -> NDArray[np.bool_]:
-    """Return which boxes overlap a kept one: centers within a box along each axis."""
+    """Return which boxes overlap a kept one: centers within a box along each axis.
+
+    Parameters
+    ----------
+    positions
+        `(n, 3)` Å, in one tomogram.
+    kept
+        `(n,)`, one at least.
+    box
+        Edge, Å.
+    """
     from scipy.spatial import cKDTree
 
     distance, _ = cKDTree(positions[kept]).query(

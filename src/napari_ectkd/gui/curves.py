@@ -28,7 +28,7 @@ class Curves(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        graph = _pyqtgraph()
+        graph = plotting_library()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
@@ -36,7 +36,7 @@ class Curves(QWidget):
         self._curves: dict[str, pyqtgraph.PlotDataItem] = {}
         self._points: dict[str, tuple[list[int], list[float]]] = {}
         for title, (training, validation) in _PLOTS.items():
-            plot = _plot(graph, title)
+            plot = small_plot(graph, title)
             layout.addWidget(plot)
             self.plots[title] = plot
             for name, text, color, width in (
@@ -101,7 +101,7 @@ class Curves(QWidget):
             self._teacher.show()
 
 
-def _pyqtgraph() -> Any:
+def plotting_library() -> Any:
     """Import pyqtgraph, which is slow, with the binding that napari uses."""
     os.environ.setdefault("PYQTGRAPH_QT_LIB", API_NAME)
     import pyqtgraph
@@ -109,7 +109,7 @@ def _pyqtgraph() -> Any:
     return pyqtgraph
 
 
-def _plot(graph: Any, title: str) -> pyqtgraph.PlotWidget:
+def small_plot(graph: Any, title: str) -> pyqtgraph.PlotWidget:
     plot = graph.PlotWidget(background=None)
     plot.setMinimumHeight(130)
     plot.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)

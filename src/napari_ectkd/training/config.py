@@ -74,3 +74,14 @@ class EnsembleConfig(TrainConfig, frozen=True, extra="forbid"):
         le=32,
         description="train so many networks, from as many seeds, as one teacher",
     )
+
+
+class SuspectConfig(TrainConfig, frozen=True, extra="forbid"):
+    """How labels are looked through: networks learn without a part, and judge it."""
+
+    model: str | None = Field(
+        None, description="network, see `ectkd models`; default: residual_small"
+    )
+    folds: int = Field(
+        4, ge=2, le=20, description="parts held out, each from a network of its own"
+    )

@@ -1,0 +1,98 @@
+"""A picture of what the network sees: slices of augmented subtomograms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QImage, QPixmap
+from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_ectkd.errors import FormatError
+from napari_ectkd.runs import Run
+from napari_ectkd.training.examples import load_examples
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_ectkd.gui.palette import Palette
+
+_COLUMNS = 4
+_EDGE_PX = 76
+_MOST = 12
+
+
+class ExampleView(QWidget):
+    """The central slices of some subtomograms as the network gets them, with classes.
+
+    Parameters
+    ----------
+    palette
+        Gives the names their colors.
+    """
+
+    def __init__(self, palette: Palette) -> None:
+        super().__init__()
+        self._palette = palette
+        self.pictures: list[QLabel] = []
+        self.note = QLabel(wordWrap=True)
+        self._grid = QGridLayout()
+        self._grid.setSpacing(4)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.note)
+        layout.addLayout(self._grid)
+        self.clear()
+
+    def clear(self) -> None:
+        """Show nothing but when there will be something."""
+        while self._grid.count():
+            self._grid.takeAt(0).widget().deleteLater()
+        self.pictures.clear()
+        self.note.setText("Shown once a run has begun.")
+
+    def show_run(self, path: Path) -> None:
+        """Show the examples that a run saved."""
+        self.clear()
+        try:
+            examples = load_examples(Run(path))
+        except FormatError as error:
+            self.note.setText(str(error))
+            return
+        if examples is None:
+            return
+        self.note.setText("Slices across z, as turned, shifted and varied in training:")
+        low, high = np.percentile(examples.slices, [1, 99])
+        pairs = zip(examples.slices[:_MOST, 0], examples.label[:_MOST], strict=True)
+        for number, (gray, name) in enumerate(pairs):
+            row, column = divmod(number, _COLUMNS)
+            picture = QLabel()
+            picture.setPixmap(_pixmap(gray, low, high))
+            picture.setToolTip(name)
+            caption = QLabel(name)
+            caption.setStyleSheet(f"color: {self._palette.color(name)}; font-size: 9px")
+            # A long name is cut, and whole in the tooltip: the dock is narrow.
+            caption.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            caption.setToolTip(name)
+            self._grid.addWidget(picture, 2 * row, column)
+            self._grid.addWidget(caption, 2 * row + 1, column)
+            self.pictures.append(picture)
+
+
+def _pixmap(gray: NDArray[np.float32], low: float, high: float) -> QPixmap:
+    """Return a slice as a picture, y downward, protein bright."""
+    scaled = np.clip((gray - low) / max(high - low, 1e-6), 0, 1)
+    pixels = np.ascontiguousarray(255 * scaled, dtype=np.uint8)
+    height, width = pixels.shape
+    image = QImage(
+        pixels.tobytes(), width, height, width, QImage.Format.Format_Grayscale8
+    )
+    return QPixmap.fromImage(image.copy()).scaled(
+        _EDGE_PX,
+        _EDGE_PX,
+        Qt.AspectRatioMode.KeepAspectRatio,
+        Qt.TransformationMode.FastTransformation,
+    )

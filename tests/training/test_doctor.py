@@ -1,0 +1,110 @@
+import pytest
+import torch
+
+from napari_ectkd.events import Cancel, Finished
+from napari_ectkd.training import doctor
+from napari_ectkd.training.doctor import (
+    Cuda,
+    Finding,
+    examine,
+    explain_cuda,
+    explain_error,
+    read_window_report,
+    try_kernel,
+)
+
+NONE = Cuda(None, None, (), False)
+
+
+def test_a_real_kernel_runs_and_is_right():
+    difference, seconds = try_kernel(torch.device("cpu"))
+    assert difference < 1e-4
+    assert seconds > 0
+
+
+def test_a_device_that_computes_nonsense_is_found(monkeypatch):
+    device = next(d for d in doctor.list_devices() if d.name == "cpu")
+    monkeypatch.setattr(doctor, "try_kernel", lambda _: (0.5, 0.001))
+    found = doctor._device(device, NONE)
+    assert found.verdict == "bad"
+    assert "wrong by 50%" in found.text
+    monkeypatch.setattr(doctor, "try_kernel", lambda _: (float("nan"), 0.001))
+    assert doctor._device(device, NONE).verdict == "bad"
+
+
+@pytest.mark.parametrize(
+    ("cuda", "verdict", "says"),
+    [
+        (Cuda(None, "570.1", ("H100",), False), "bad", "built for processors alone"),
+        (Cuda("13.0", "470.2", ("GTX",), False), "bad", "update the driver"),
+        (Cuda("13.0", None, (), False), "note", "no NVIDIA driver is here"),
+    ],
+)
+def test_a_mismatch_is_explained(cuda, verdict, says):
+    [found] = explain_cuda(cuda)
+    assert found.verdict == verdict
+    assert says in found.text
+
+
+@pytest.mark.parametrize("cuda", [NONE, Cuda("13.0", "570", ("H100",), True)])
+def test_where_nothing_is_wrong_nothing_is_said(cuda):
+    assert explain_cuda(cuda) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "device", "says"),
+    [
+        (RuntimeError("CUDA error: no kernel image is available"), "cuda:0", "sm_90"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "cuda:0", "memory is full"),
+        (
+            RuntimeError("CUDA driver version is insufficient"),
+            "cuda:0",
+            "update the dr",
+        ),
+        (RuntimeError("cuDNN error: CUDNN_STATUS"), "cuda:0", "cuDNN does not work"),
+        (NotImplementedError("aten::x for MPS"), "mps", "falls back to the processor"),
+        (
+            RuntimeError("strange\nlong trace"),
+            "cuda:0",
+            "strange; computing on the pro",
+        ),
+    ],
+)
+def test_what_a_failed_kernel_means(error, device, says):
+    cuda = Cuda("13.0", "470.1", ("H100",), True, ("sm_80", "sm_90"))
+    assert says in explain_error(error, device, cuda)
+
+
+REPORT = """napari: 0.9.2
+PyQt6: 6.11.0
+OpenGL:
+  - PyOpenGL: 3.1.10
+  - GL version:  4.5 (Compatibility Profile) Mesa 22.3.6
+  - GL_MAX_3D_TEXTURE_SIZE: 2048
+"""
+
+
+def test_the_window_s_report():
+    [found] = read_window_report(REPORT)
+    assert found == Finding(
+        "window",
+        "good",
+        "napari 0.9.2, PyQt6 6.11.0, OpenGL 4.5 (Compatibility Profile) Mesa 22.3.6, "
+        "volumes up to 2048 voxels an axis in 3D",
+    )
+    [found] = read_window_report("")
+    assert found.verdict == "note"
+    assert "no window can be opened here" in found.text
+    [found] = read_window_report("napari: 0.9.2\nPyQt6: 6.11.0\n")
+    assert "no OpenGL" in found.text
+
+
+def test_the_whole_examination(monkeypatch):
+    monkeypatch.setattr(doctor, "_window", lambda: read_window_report(REPORT))
+    *_, last = examine(cancel=Cancel())
+    assert isinstance(last, Finished)
+    assert last.result["is_good"]
+    whats = [found["what"] for found in last.result["findings"]]
+    assert whats[0] == "versions"
+    assert any(what.startswith("cpu: ") for what in whats)
+    assert {"memory", "window", "--compile"} <= set(whats)
