@@ -47,7 +47,8 @@ def make_folds(
         axis = int(np.ptp(positions, axis=0).argmax())
         order = np.argsort(positions[:, axis], kind="stable")
         fold[here[order]] = np.arange(len(here)) * n // len(here)
-    return [_split(data, fold == k, has_place) for k in range(n) if (fold == k).any()]
+    parts = [np.equal(fold, k) for k in range(n)]
+    return [_split(data, part, has_place) for part in parts if part.any()]
 
 
 def _split(
