@@ -110,6 +110,7 @@ def plotting_library() -> Any:
 
 
 def small_plot(graph: Any, title: str) -> pyqtgraph.PlotWidget:
+    """Return an empty plot that fits a panel and lets the wheel scroll it."""
     plot = graph.PlotWidget(background=None)
     plot.setMinimumHeight(130)
     plot.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)

@@ -8,13 +8,15 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QLineEdit, QPushButton
 
 from napari_ectkd.errors import EctkdError
-from napari_ectkd.events import EpochEnd
+from napari_ectkd.events import EpochEnd, Saved
 from napari_ectkd.gui.curves import Curves
 from napari_ectkd.gui.data_source import DataSource
+from napari_ectkd.gui.detail_curves import DetailCurves
 from napari_ectkd.gui.device_chooser import DeviceChooser
 from napari_ectkd.gui.editors import ChoiceEdit
+from napari_ectkd.gui.example_view import ExampleView
 from napari_ectkd.gui.forms import Form, arguments
-from napari_ectkd.gui.panel import Panel, set_problem
+from napari_ectkd.gui.panel import Panel, folded, set_problem
 from napari_ectkd.gui.result_table import ResultTable
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.status import JobStatus, duration
@@ -56,6 +58,9 @@ class LearnPanel(Panel):
         self.resume_button = QPushButton("Resume")
         self.status = JobStatus(self.job)
         self.curves = Curves()
+        self.details = DetailCurves(self.session.palette)
+        self.examples = ExampleView(self.session.palette)
+        self.figures = QLabel(wordWrap=True)
         self.summary = QLabel(wordWrap=True)
         self.table = ResultTable()
         self._settled = QTimer(self)
@@ -138,7 +143,12 @@ class LearnPanel(Panel):
         self.column.addLayout(row)
         self.column.addWidget(self.start_button)
         self.column.addWidget(self.status)
+        self.column.addWidget(self.figures)
         self.column.addWidget(self.curves)
+        self.more_curves = folded("More curves", self.details)
+        self.column.addWidget(self.more_curves)
+        self.seen = folded("What the network sees", self.examples)
+        self.column.addWidget(self.seen)
         self.column.addWidget(self.summary)
         self.column.addWidget(self.table)
         self.add_heading("Earlier runs")
@@ -148,8 +158,7 @@ class LearnPanel(Panel):
         earlier.addWidget(self.resume_button)
         self.column.addLayout(earlier)
         self.column.addStretch(1)
-        self.summary.hide()
-        self.curves.hide()
+        self._forget()
 
     def _build_head(self) -> None:
         """Add what comes before the data."""
@@ -176,14 +185,26 @@ class LearnPanel(Panel):
 
     def _forget(self) -> None:
         self.curves.clear()
-        self.curves.hide()
+        self.details.clear()
+        self.examples.clear()
+        for widget in (self.curves, self.more_curves, self.seen):
+            widget.hide()
+        self.figures.hide()
         self.summary.hide()
         self.table.hide()
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, EpochEnd):
             self.curves.show()
+            self.more_curves.show()
             self.curves.add(event)
+            self.details.add(event)
+            self.figures.setText(_figures(event.metrics))
+            self.figures.show()
+        elif isinstance(event, Saved) and event.what == "examples":
+            # Beside the log: the folder may have moved since.
+            self.examples.show_run(self.job.folder)
+            self.seen.show()
 
     def _on_done(self, result: dict[str, Any]) -> None:
         self.status.say("")
@@ -241,3 +262,15 @@ class LearnPanel(Panel):
         set_problem(
             self.show_button, problem, "Show the chosen run's curves and result"
         )
+
+
+def _figures(metrics: dict[str, float]) -> str:
+    """Return how fast a run learns, and with how much memory, in one line."""
+    parts = []
+    if "per_second" in metrics:
+        parts.append(f"{metrics['per_second']:,.0f} subtomograms/s")
+    if "learning_rate" in metrics:
+        parts.append(f"learning rate {metrics['learning_rate']:.2g}")
+    if "memory_gib" in metrics:
+        parts.append(f"{metrics['memory_gib']:.1f} GiB of memory")
+    return " · ".join(parts)

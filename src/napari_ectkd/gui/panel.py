@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QCollapsible
 
 from napari_ectkd.gui.open_jobs import Jobs
 
@@ -67,6 +68,15 @@ class Panel(QWidget):
         font.setBold(True)
         label.setFont(font)
         self.column.addWidget(label)
+
+
+def folded(title: str, widget: QWidget) -> QCollapsible:
+    """Return a widget folded away under a title."""
+    section = QCollapsible(title)
+    section.setDuration(0)  # an animated height fights with scroll areas
+    section.layout().setContentsMargins(0, 0, 0, 0)
+    section.addWidget(widget)
+    return section
 
 
 def set_problem(button: QPushButton, problem: str, otherwise: str) -> None:

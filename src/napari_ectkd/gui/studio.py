@@ -11,6 +11,7 @@ from napari_ectkd.gui.classify_panel import ClassifyPanel
 from napari_ectkd.gui.distill_panel import DistillPanel
 from napari_ectkd.gui.open_jobs import Jobs
 from napari_ectkd.gui.pick_panel import PickPanel
+from napari_ectkd.gui.runs_panel import RunsPanel
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.train_panel import TrainPanel
 from napari_ectkd.io.picks import UNLABELED
@@ -19,7 +20,7 @@ from napari_ectkd.training.run_list import find_runs
 if TYPE_CHECKING:
     import napari
 
-_TITLES = ("1 Pick and label", "2 Train", "3 Distill", "4 Classify")
+_TITLES = ("1 Pick and label", "2 Train", "3 Distill", "4 Classify", "Runs")
 
 
 class StudioPanel(QWidget):
@@ -34,7 +35,8 @@ class StudioPanel(QWidget):
         self.classify = ClassifyPanel(napari_viewer)
         self.tabs = QTabWidget(documentMode=True)
         self.tabs.setUsesScrollButtons(False)
-        panels = (self.pick, self.train, self.distill, self.classify)
+        self.runs = RunsPanel(napari_viewer)
+        panels = (self.pick, self.train, self.distill, self.classify, self.runs)
         for panel, title in zip(panels, _TITLES, strict=True):
             self.tabs.addTab(panel, title)
         layout = QVBoxLayout(self)

@@ -47,7 +47,7 @@ def make_folds(
         axis = int(np.ptp(positions, axis=0).argmax())
         order = np.argsort(positions[:, axis], kind="stable")
         fold[here[order]] = np.arange(len(here)) * n // len(here)
-    parts = [np.equal(fold, k) for k in range(n)]
+    parts: NDArray[np.bool_] = fold == np.arange(n)[:, None]
     return [_split(data, part, has_place) for part in parts if part.any()]
 
 

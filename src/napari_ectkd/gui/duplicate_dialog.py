@@ -1,0 +1,129 @@
+"""A new run with the settings of another, changed at will."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+from qtpy.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QFormLayout,
+    QLineEdit,
+    QScrollArea,
+    QVBoxLayout,
+)
+
+from napari_ectkd.dataset.config import DataConfig
+from napari_ectkd.distillation.config import DistillConfig
+from napari_ectkd.errors import ConfigError, FormatError
+from napari_ectkd.gui.forms import Form, arguments
+from napari_ectkd.gui.panel import set_problem
+from napari_ectkd.runs import Run
+from napari_ectkd.training.config import EnsembleConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from qtpy.QtWidgets import QWidget
+
+_CONFIGS: dict[str, type[BaseModel]] = {
+    "train": EnsembleConfig,
+    "distill": DistillConfig,
+}
+_FIRST = ["model", "epochs", "learning_rate", "seed"]
+
+
+class DuplicateDialog(QDialog):
+    """Asks for the changes and the name of the new run.
+
+    Parameters
+    ----------
+    run
+        The folder of the run to start from.
+    taken
+        Names that other runs have.
+    parent
+        Over which it opens.
+
+    Raises
+    ------
+    ConfigError, FormatError
+        If the run's settings cannot be read.
+    """
+
+    def __init__(self, run: Path, taken: Sequence[str], parent: QWidget | None) -> None:
+        super().__init__(parent)
+        self._kept = Run(run).config()
+        self._kind = str(self._kept.get("kind"))
+        self._taken = set(taken)
+        if self._kind not in _CONFIGS:
+            raise ConfigError(f"{run.name}: the folder does not say what made it")
+        self.setWindowTitle(f"A run like {run.name}")
+        self.setMinimumWidth(420)
+        self.form = Form(_read(_CONFIGS[self._kind], self._kept.get("config")), _FIRST)
+        self.edit = QLineEdit(_next_name(run.name, self._taken))
+        self._buttons = QDialogButtonBox(
+            QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
+        )
+        self.start_button = self._buttons.button(QDialogButtonBox.StandardButton.Ok)
+        self.start_button.setText("Start")
+        self._buttons.accepted.connect(self.accept)
+        self._buttons.rejected.connect(self.reject)
+        self.edit.textChanged.connect(self._refresh)
+        self.form.valueChanged.connect(self._refresh)
+        layout = QVBoxLayout(self)
+        row = QFormLayout()
+        row.addRow("Run name", self.edit)
+        layout.addLayout(row)
+        area = QScrollArea(widgetResizable=True)
+        area.setWidget(self.form)
+        area.setMinimumHeight(260)
+        layout.addWidget(area)
+        layout.addWidget(self._buttons)
+        self._refresh()
+
+    def name(self) -> str:
+        """Return the name of the new run."""
+        return self.edit.text().strip()
+
+    def arguments(self, out: Path) -> list[str]:
+        """Return the command that makes the new run."""
+        data = _read(DataConfig, self._kept.get("data"))
+        teachers = [a for t in self._kept.get("teachers", []) for a in ("--teacher", t)]
+        changed = arguments(self.form.value())
+        return [self._kind, *arguments(data), *changed, *teachers, "--out", str(out)]
+
+    def _refresh(self) -> None:
+        name = self.name()
+        problem = ""
+        if not name or "/" in name or "\\" in name:
+            problem = "Give the run a name that can be a folder's"
+        elif name in self._taken:
+            problem = f"There is a run called {name}"
+        else:
+            try:
+                self.form.value()
+            except ConfigError as error:
+                problem = str(error)
+        set_problem(self.start_button, problem, "Starts in a process of its own")
+
+
+def _read(kind: type[BaseModel], values: Any) -> Any:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise FormatError(
+            f"settings that this version cannot read ({error})"
+        ) from error
+
+
+def _next_name(name: str, taken: set[str]) -> str:
+    """Return `name-2`, or a higher number if there is one."""
+    stem, _, last = name.rpartition("-")
+    stem = stem if last.isdigit() and stem else name
+    number = 2
+    while f"{stem}-{number}" in taken:
+        number += 1
+    return f"{stem}-{number}"

@@ -1,0 +1,398 @@
+"""The runs of a project: followed live, compared, resumed, duplicated, exported."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QFileDialog,
+    QGridLayout,
+    QHeaderView,
+    QLabel,
+    QMessageBox,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+)
+
+from napari_ectkd.errors import EctkdError
+from napari_ectkd.events import EpochEnd, Saved
+from napari_ectkd.gui.compare_curves import CompareCurves
+from napari_ectkd.gui.duplicate_dialog import DuplicateDialog
+from napari_ectkd.gui.example_view import ExampleView
+from napari_ectkd.gui.jobs import Job
+from napari_ectkd.gui.panel import Panel, set_problem
+from napari_ectkd.gui.session import Session
+from napari_ectkd.gui.setup_check import SetupCheck
+from napari_ectkd.gui.status import JobStatus
+from napari_ectkd.runs import Run
+from napari_ectkd.training.run_list import (
+    FoundRun,
+    can_resume,
+    delete_run,
+    export_model,
+    find_run,
+    last_epoch,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import napari
+
+    from napari_ectkd.events import Event
+
+_INTERVAL_MS = 1000
+_COLUMNS = ("Run", "State", "Epoch", "Accuracy")
+_JOBS = {"train": "Training", "distill": "Distillation"}
+"""Titles of the jobs that the other panels show, by what a run is."""
+
+
+class RunsPanel(Panel):
+    """Lists the runs of the project, and does what can be done with them."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.session = Session.of(napari_viewer)
+        self.watched = Job(self)
+        """Follows a run that this panel need not have started; never stops it."""
+        self._known: dict[Path, tuple[float, FoundRun, str]] = {}
+        self._runs: list[FoundRun] = []
+        self._elsewhere: Path | None = None
+        self.table = _RunTable()
+        self.folder_button = QPushButton("Folder…")
+        self.attach_button = QPushButton("Follow")
+        self.resume_button = QPushButton("Resume")
+        self.duplicate_button = QPushButton("Duplicate…")
+        self.export_button = QPushButton("Export model…")
+        self.card_button = QPushButton("Model card")
+        self.delete_button = QPushButton("Delete…")
+        self.setup_button = QPushButton("Check my setup")
+        self.status = JobStatus(self.watched)
+        self.card = QLabel(wordWrap=True)
+        self.curves = CompareCurves()
+        self.examples = ExampleView(self.session.palette)
+        self._timer = QTimer(self)
+        self._timer.setInterval(_INTERVAL_MS)
+        self._build()
+        self._connect()
+        self.refresh()
+        self._timer.start()
+
+    def runs_folder(self) -> Path | None:
+        """Return the folder whose runs are listed."""
+        return self._elsewhere or self.session.runs_folder()
+
+    def chosen(self) -> list[FoundRun]:
+        """Return the runs whose rows are selected, from top to bottom."""
+        rows = {index.row() for index in self.table.selectedIndexes()}
+        return [self._runs[row] for row in sorted(rows) if row < len(self._runs)]
+
+    def choose(self, paths: Sequence[Path]) -> None:
+        """Select the rows of runs."""
+        self.table.clearSelection()
+        for row, run in enumerate(self._runs):
+            if run.path in paths:
+                self.table.select(row)
+
+    def refresh(self) -> None:
+        """Look at the folder again; what is chosen stays chosen."""
+        folder = self.runs_folder()
+        chosen = [run.path for run in self.chosen()]
+        rows = self._find(folder)
+        if rows != self.table.rows or [r.path for r in self._runs] != list(self._known):
+            self._runs = [self._known[path][1] for path in self._known]
+            self.table.blockSignals(True)
+            self.table.show_rows(rows)
+            self.choose(chosen)
+            self.table.blockSignals(False)
+        is_alive = any(run.state == "running" for run in self.chosen())
+        if is_alive and self.curves.isVisible():
+            self.curves.draw()
+        self._enable()
+
+    def attach(self) -> None:
+        """Follow the chosen run, or show how it ended."""
+        self._watch(self.chosen()[0].path)
+
+    def resume(self) -> None:
+        """Go on with the chosen run in a process of its own."""
+        run = self.chosen()[0]
+        job = self.jobs.job(_JOBS[run.kind], can_go_on=True)
+        self._start(job, [run.kind, "--out", str(run.path), "--resume"], run.path)
+
+    def duplicate(self) -> None:
+        """Start another run with the chosen one's settings, changed at will."""
+        run = self.chosen()[0]
+        taken = [found.path.name for found in self._runs]
+        try:
+            dialog = DuplicateDialog(run.path, taken, self)
+        except EctkdError as error:
+            self.status.say(str(error), is_error=True)
+            return
+        if dialog.exec():
+            path = run.path.parent / dialog.name()
+            job = self.jobs.job(_JOBS[run.kind], can_go_on=True)
+            self._start(job, dialog.arguments(path), path)
+
+    def export(self) -> None:
+        """Write the chosen run's model as one file."""
+        run = self.chosen()[0]
+        proposed = Path.home() / f"{run.path.name}.safetensors"
+        name, _ = QFileDialog.getSaveFileName(
+            self, "Export model", str(proposed), "Model (*.safetensors)"
+        )
+        if name:
+            self.export_to(Path(name).with_suffix(".safetensors"))
+
+    def export_to(self, out: Path) -> None:
+        """Write the chosen run's model to a file."""
+        try:
+            written = export_model(self.chosen()[0].path, out)
+            self.status.say(f"Wrote {' and '.join(path.name for path in written)}")
+        except EctkdError as error:
+            self.status.say(str(error), is_error=True)
+
+    def delete(self) -> None:
+        """Remove the chosen runs, if that is what the user wants."""
+        runs = self.chosen()
+        names = ", ".join(run.path.name for run in runs)
+        answer = QMessageBox.question(
+            self,
+            "Delete runs",
+            f"Delete {names}, with model, log and curves? It cannot be undone.",
+            QMessageBox.StandardButton.Yes | QMessageBox.StandardButton.No,
+            QMessageBox.StandardButton.No,
+        )
+        if answer != QMessageBox.StandardButton.Yes:
+            return
+        try:
+            for run in runs:
+                delete_run(run.path)
+            self.status.say(f"Deleted {names}")
+        except EctkdError as error:
+            self.status.say(str(error), is_error=True)
+        self.refresh()
+
+    def show_card(self) -> None:
+        """Show the chosen run's model card."""
+        card = Run(self.chosen()[0].path).card_path
+        self.card.setText(card.read_text(encoding="utf-8"))
+        self.card.show()
+
+    def check_setup(self) -> None:
+        """Open the check of this machine."""
+        SetupCheck(self).show()
+
+    def _build(self) -> None:
+        self.add_heading("Runs of this project")
+        self.column.addWidget(self.table)
+        buttons = QGridLayout()
+        for number, button in enumerate(
+            (
+                *(self.attach_button, self.resume_button, self.duplicate_button),
+                *(self.export_button, self.card_button, self.delete_button),
+                *(self.folder_button, self.setup_button),
+            )
+        ):
+            buttons.addWidget(button, *divmod(number, 3))
+        self.column.addLayout(buttons)
+        self.column.addWidget(self.status)
+        self.column.addWidget(self.card)
+        self.column.addWidget(self.curves)
+        self.column.addWidget(self.examples)
+        self.column.addStretch(1)
+        self.card.setTextFormat(Qt.TextFormat.MarkdownText)
+        self.card.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.card.hide()
+        self.curves.hide()
+        self.examples.hide()
+        self.setup_button.setToolTip(
+            "<qt>Runs a real computation on each device, and says what is missing</qt>"
+        )
+        self.folder_button.setToolTip("Show the runs of another folder")
+
+    def _connect(self) -> None:
+        self._timer.timeout.connect(self.refresh)
+        self.session.tomograms_changed.connect(self.refresh)
+        self.table.itemSelectionChanged.connect(self._on_chosen)
+        self.attach_button.clicked.connect(self.attach)
+        self.resume_button.clicked.connect(self.resume)
+        self.duplicate_button.clicked.connect(self.duplicate)
+        self.export_button.clicked.connect(self.export)
+        self.card_button.clicked.connect(self.show_card)
+        self.delete_button.clicked.connect(self.delete)
+        self.folder_button.clicked.connect(self._choose_folder)
+        self.setup_button.clicked.connect(self.check_setup)
+        self.watched.progressed.connect(self._on_event)
+        self.watched.ended.connect(self.refresh)
+
+    def _find(self, folder: Path | None) -> list[tuple[str, ...]]:
+        """Return the rows of the table; a log is read only where it has grown."""
+        paths = []
+        if folder is not None and folder.is_dir():
+            paths = [path for path in folder.iterdir() if path.is_dir()]
+        found: dict[Path, tuple[float, FoundRun, str]] = {}
+        for path in paths:
+            changed = _changed(path)
+            before = self._known.get(path)
+            is_settled = before is not None and before[1].state not in (
+                *("running", "queued", "new"),
+            )
+            if before is not None and before[0] == changed and is_settled:
+                found[path] = before
+            elif (run := find_run(path)) is not None:
+                last = last_epoch(Run(path))
+                epoch = f"{last.epoch}/{last.epochs}" if last else "–"
+                found[path] = (changed, run, epoch)
+        ordered = sorted(found.items(), key=lambda item: _born(item[0]), reverse=True)
+        self._known = dict(ordered)
+        return [_row(run, epoch) for _, run, epoch in self._known.values()]
+
+    def _watch(self, path: Path) -> None:
+        if self.watched.is_active:
+            self.watched.detach()
+        self.watched.attach(path)
+        self.status.clear()
+
+    def _start(self, job: Job, command: list[str], path: Path) -> None:
+        try:
+            job.start(command, path)
+        except EctkdError as error:
+            self.status.say(str(error), is_error=True)
+            return
+        self._watch(path)
+        self.refresh()
+        self.choose([path])
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, EpochEnd) and self.curves.isVisible():
+            self.curves.draw()
+        if isinstance(event, Saved) and event.what == "examples":
+            self._on_chosen()
+
+    def _on_chosen(self) -> None:
+        runs = self.chosen()
+        self.card.hide()
+        self.curves.setVisible(bool(runs))
+        self.curves.show_runs([run.path for run in runs])
+        one = runs[0] if len(runs) == 1 else None
+        has_examples = one is not None and Run(one.path).examples_path.exists()
+        self.examples.setVisible(has_examples)
+        if has_examples:
+            self.examples.show_run(one.path)
+        self._enable()
+
+    def _choose_folder(self) -> None:
+        if name := QFileDialog.getExistingDirectory(self, "A folder with runs"):
+            self.show_folder(Path(name))
+
+    def show_folder(self, folder: Path) -> None:
+        """List the runs of another folder than the project's."""
+        self._elsewhere = folder
+        self.refresh()
+
+    def _enable(self) -> None:
+        """Let what can be done with the chosen runs be done, and say why not."""
+        runs = self.chosen()
+        one = "" if len(runs) == 1 else "Choose one run in the list"
+        run = runs[0] if len(runs) == 1 else None
+        set_problem(self.attach_button, one, "Follow the run, or see how it ended")
+        busy = ""
+        if run is not None:
+            title = _JOBS.get(run.kind)
+            if title is None:
+                busy = "The folder does not say how this model was made"
+            elif self.jobs.job(title, can_go_on=True).is_active:
+                busy = f"{title} is at work in this window; wait, or cancel it"
+        resume = one or busy
+        if not resume and not can_resume(run):
+            resume = f"{run.path.name} is at work, or has finished"
+        set_problem(self.resume_button, resume, "Go on from the last epoch saved")
+        set_problem(
+            self.duplicate_button, one or busy, "A new run with these settings, changed"
+        )
+        no_model = one or ("" if run.info else f"{run.path.name} has no model yet")
+        set_problem(self.export_button, no_model, "Write the model as one file")
+        has_card = run is not None and Run(run.path).card_path.exists()
+        no_card = one or ("" if has_card else f"{run.path.name} has not finished")
+        set_problem(self.card_button, no_card, "What the model is, and how good")
+        problem = "" if runs else "Choose runs in the list"
+        if any(found.state == "running" for found in runs):
+            problem = "Cancel a run before you delete it"
+        set_problem(self.delete_button, problem, "Remove the chosen runs; asks first")
+
+
+class _RunTable(QTableWidget):
+    """Runs as rows; several can be selected."""
+
+    def __init__(self) -> None:
+        super().__init__(0, len(_COLUMNS))
+        self.rows: list[tuple[str, ...]] = []
+        self.setHorizontalHeaderLabels(_COLUMNS)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.setShowGrid(False)
+        self.verticalHeader().hide()
+        self.verticalHeader().setDefaultSectionSize(22)
+        self.setMinimumHeight(150)
+        self.setMaximumHeight(220)
+        header = self.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+
+    def show_rows(self, rows: list[tuple[str, ...]]) -> None:
+        """Show other rows."""
+        self.rows = rows
+        self.setRowCount(len(rows))
+        for i, row in enumerate(rows):
+            for j, text in enumerate(row[: len(_COLUMNS)]):
+                item = QTableWidgetItem(text)
+                item.setToolTip(row[-1])
+                self.setItem(i, j, item)
+
+    def select(self, row: int) -> None:
+        """Select one more row."""
+        for column in range(self.columnCount()):
+            if item := self.item(row, column):
+                item.setSelected(True)
+
+
+def _row(run: FoundRun, epoch: str) -> tuple[str, ...]:
+    """Return a table's row, and last its tooltip."""
+    accuracy = run.info.metrics.get("val_accuracy") if run.info else None
+    state = run.state
+    if can_resume(run):
+        state = f"{state}, can resume"
+    model = run.info.model if run.info else "no model yet"
+    return (
+        run.path.name,
+        state,
+        epoch,
+        "–" if accuracy is None else f"{accuracy:.1%}",
+        f"{run.kind or 'model'}: {model}\n{run.path}",
+    )
+
+
+def _changed(path: Path) -> float:
+    """Return when a run's files last changed."""
+    newest = 0.0
+    for name in ("events.jsonl", "config.json", "best.safetensors", "queue.json"):
+        try:
+            newest = max(newest, (path / name).stat().st_mtime)
+        except OSError:
+            continue
+    return newest
+
+
+def _born(path: Path) -> float:
+    """Return when a run was made: its place in the list, which epochs don't change."""
+    try:
+        return (path / "config.json").stat().st_mtime
+    except OSError:
+        return time.time()
