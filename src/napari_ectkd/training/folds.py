@@ -34,8 +34,10 @@ def make_folds(
     seed
         For those without a place.
     """
-    fold = np.zeros(len(data), dtype=int)
-    has_place = np.isfinite(data.positions).all(axis=1)
+    fold: NDArray[np.int64] = np.zeros(len(data), dtype=np.int64)
+    has_place: NDArray[np.bool_] = np.logical_and.reduce(
+        np.isfinite(data.positions), axis=1
+    )
     random = np.random.default_rng(seed)
     for label in np.unique(targets):
         members = random.permutation(np.flatnonzero(~has_place & (targets == label)))
@@ -47,8 +49,7 @@ def make_folds(
         axis = int(np.ptp(positions, axis=0).argmax())
         order = np.argsort(positions[:, axis], kind="stable")
         fold[here[order]] = np.arange(len(here)) * n // len(here)
-    parts: NDArray[np.bool_] = fold == np.arange(n)[:, None]
-    return [_split(data, part, has_place) for part in parts if part.any()]
+    return [_split(data, fold == k, has_place) for k in range(n) if k in fold]
 
 
 def _split(
