@@ -104,3 +104,19 @@ def classify():
                 texts[event.text] = event.is_warning
 
     return run
+
+
+@pytest.fixture
+def untrained_teacher(tmp_path):
+    """Write a checkpoint of a network that pads its volumes."""
+    info = CheckpointInfo(
+        model="residual_small",
+        classes=["a", "b"],
+        box=24,
+        voxel_size=10,
+        normalization=Normalization(mode="data"),
+        trained_by="train",
+    )
+    path = tmp_path / "teacher.safetensors"
+    save_checkpoint(path, build_model("residual_small", 2, 24), info)
+    return path

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from napari_ectkd.cli import (
     demo,
+    export_commands,
     learn_commands,
     report_commands,
     run_commands,
@@ -62,6 +63,7 @@ def make_app() -> App:
         report_commands.evaluate,
         report_commands.models,
         run_commands.doctor,
+        export_commands.export,
         tomogram_commands.view,
         demo.demo,
     ):

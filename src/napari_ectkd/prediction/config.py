@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, Field, field_validator
 
 from napari_ectkd.devices import Precision
@@ -83,3 +85,20 @@ class SweepConfig(BaseModel, frozen=True, extra="forbid"):
             if not 0 < diameter < 10_000:
                 raise ValueError(f"Å between 0 and 10,000 for {name}")
         return value
+
+
+class ExportConfig(BaseModel, frozen=True, extra="forbid"):
+    """What a model is exported as."""
+
+    format: Literal["onnx", "torch"] = Field(
+        "onnx",
+        description="onnx, for any program; torch, a program of torch.export (.pt2)",
+    )
+    sweep: bool = Field(
+        False,
+        description="also write NAME-sweep, which takes volumes of any size and scores "
+        "each fourth voxel, if the network can",
+    )
+    license: str | None = Field(
+        None, description="of the weights, for the metadata, such as CC-BY-4.0"
+    )
