@@ -23,7 +23,7 @@ from napari_ectkd.distillation.config import DistillConfig
 from napari_ectkd.distillation.distill import distill
 from napari_ectkd.events import Cancel
 from napari_ectkd.runs import Run
-from rows import Place, ask, drain, read_rows, row_path, summary, timed, write_row
+from rows import Place, ask, drain, read_rows, row_path, summary, write_row
 from teachers import LABELS, ROWS, SEEDS, train_run
 
 STUDENT = "compact"
@@ -105,9 +105,7 @@ def make(name: str, place: Place) -> None:
         settings("distill", data, config) | {"teachers": list(map(str, paths))}
     )
     print(name, flush=True)
-    _, seconds = timed(
-        lambda: drain(distill(paths, data, config, student, cancel=Cancel()))
-    )
+    result = drain(distill(paths, data, config, student, cancel=Cancel()))
     facts = {
         "network": STUDENT,
         "members": 1,
@@ -117,7 +115,7 @@ def make(name: str, place: Place) -> None:
         "labels": int(labels),
         "seed": int(seed),
         "settings": row.settings,
-        "training_seconds": round(seconds, 1),
+        "training_seconds": round(result["seconds"], 1),
     }
     write_row(name, facts, ask(place, [name], is_averaged=False))
 

@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import subprocess
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,13 +202,6 @@ def row_path(name: str) -> Path:
 def read_rows() -> dict[str, dict[str, Any]]:
     """Return all rows that are there, by name."""
     return {p.stem: json.loads(p.read_text()) for p in sorted(RESULTS.glob("*.json"))}
-
-
-def timed(work: Any) -> tuple[Any, float]:
-    """Return what a call returns, and how many seconds it took."""
-    started = time.monotonic()
-    result = work()
-    return result, time.monotonic() - started
 
 
 def summary(values: list[float]) -> str:

@@ -22,7 +22,7 @@ from napari_ectkd.events import Cancel
 from napari_ectkd.runs import Run
 from napari_ectkd.training.config import TrainConfig
 from napari_ectkd.training.train import train
-from rows import Place, ask, drain, read_rows, row_path, summary, timed, write_row
+from rows import Place, ask, drain, read_rows, row_path, summary, write_row
 
 LABELS = (20, 100)
 SEEDS = (0, 1, 2)
@@ -98,22 +98,24 @@ def make(name: str, place: Place) -> None:
 
 
 def train_run(name: str, row: Trained, labels: int, seed: int, place: Place) -> float:
-    """Train a run unless it is there; return how many seconds it took."""
+    """Train a run unless it is there, or go on with it; return its seconds."""
     run = Run(place.run(name))
     timing = run.path / "seconds"
     if timing.exists():
         return float(timing.read_text())
-    shutil.rmtree(run.path, ignore_errors=True)
     data = place.labeled(labels, seed % 100)
     given = dict(row.settings)
     if batches := given.pop("batches", None):
         given["epochs"] = batches // (labels * 10 // 50)
     config = TrainConfig(model=row.model, seed=seed, **given)
-    run.create(settings("train", data, config))
+    is_resumed = run.resume_path.exists()
+    if not is_resumed:
+        shutil.rmtree(run.path, ignore_errors=True)
+        run.create(settings("train", data, config))
     print(name, flush=True)
-    _, seconds = timed(lambda: drain(train(data, config, run, cancel=Cancel())))
-    timing.write_text(str(seconds))
-    return seconds
+    result = drain(train(data, config, run, cancel=Cancel(), is_resumed=is_resumed))
+    timing.write_text(str(result["seconds"]))
+    return float(result["seconds"])
 
 
 def table() -> None:

@@ -13,7 +13,6 @@ from napari_ectkd.models.registry import (
     find_model,
     model_names,
 )
-from napari_ectkd.models.students import CompactStudent
 
 # Of the paper's networks: parameters and multiply-accumulates at box 40, 23 classes.
 PUBLISHED = {
@@ -46,8 +45,8 @@ def test_macs_of_our_networks_agree_with_counting_by_hand():
     layers = [(1, 8, 2, 0), (8, 16, 2, 0), (16, 32, 1, 0), (32, 32, 1, 0)]
     macs, edge = macs_of_convolutions(layers, 32)
     assert edge == 3
-    # The head comes before the average, over 3³ outputs of the convolutions.
-    assert count_macs("compact", 10, 32) == macs + 3**3 * 32 * 10
+    # The last convolution makes one of the 3³ samples that are left.
+    assert count_macs("compact", 10, 32) == macs + 27 * 32 * 32 + 32 * 10
     stem = [(1, 16, 2, 1), (16, 32, 2, 1), (32, 32, 1, 1), (32, 32, 1, 1)]
     deep = [(32, 64, 2, 1), (64, 64, 1, 1), (64, 64, 1, 1)]
     macs, edge = macs_of_convolutions(stem + deep, 32)
@@ -100,7 +99,8 @@ def test_unknown_names_and_too_few_classes_are_errors():
 
 
 def test_names_by_kind():
-    students = {"student1", "student2", "student3", "compact"}
+    ours = {"compact_nano", "compact", "compact_wide"}
+    students = {"student1", "student2", "student3", *ours}
     assert set(model_names("student")) == students
     assert set(model_names("teacher")) == set(model_names()) - students
 
@@ -120,10 +120,10 @@ def with_random_statistics(model, seed=0):
     return model.eval()
 
 
-@pytest.mark.parametrize("box", [23, 24, 32, 33])
+@pytest.mark.parametrize("box", [23, 24, 28, 32, 33, 40])
 def test_the_compact_student_swept_over_a_volume_scores_as_on_crops(box):
     torch.manual_seed(0)
-    model = with_random_statistics(CompactStudent(5, box))
+    model = with_random_statistics(build_model("compact", 5, box))
     volume = torch.randn(1, 1, box + 14, box + 5, box + 10)
     shape = np.array(volume.shape[2:])
     with torch.no_grad():
@@ -142,9 +142,9 @@ def test_the_compact_student_swept_over_a_volume_scores_as_on_crops(box):
     assert logits.std(dim=0).min() > 1e-3  # crops differ, so that the check can fail
 
 
-@pytest.mark.parametrize("box", [23, 24, 30, 33, 40, 41])
+@pytest.mark.parametrize("box", [23, 24, 28, 30, 33, 40, 41, 64, 96])
 def test_the_compact_students_window_is_centered_on_the_box(box):
-    model = with_random_statistics(CompactStudent(2, box))
+    model = with_random_statistics(build_model("compact", 2, box))
     volume = torch.randn(1, 1, box, box, box, requires_grad=True)
     model(volume)[0, 0].backward()
     seen = np.flatnonzero((volume.grad[0, 0] != 0).any(dim=2).any(dim=1).numpy())
@@ -153,7 +153,7 @@ def test_the_compact_students_window_is_centered_on_the_box(box):
 
 
 def test_the_compact_student_sees_nothing_outside_its_window():
-    model = with_random_statistics(CompactStudent(2, 23))
+    model = with_random_statistics(build_model("compact", 2, 23))
     volume = torch.randn(1, 1, 23, 23, 23, requires_grad=True)
     model(volume)[0, 0].backward()
     seen = volume.grad[0, 0].abs().numpy() > 0

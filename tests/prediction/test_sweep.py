@@ -245,10 +245,11 @@ def test_border_and_number_are_kept(write_model, opened, sweep):
     all_picks = sweep(write_model(), tomogram, min_confidence=0)[0].picks
     first = sweep(write_model(), tomogram, min_confidence=0, max_picks=2)[0].picks
     np.testing.assert_array_equal(first.positions, all_picks.positions[:2])
-    inner = sweep(write_model(), tomogram, min_confidence=0, border=170)[0].picks
-    assert len(inner)
-    assert (inner.positions >= 170).all()
-    assert (inner.positions <= tomogram.extent - 170).all()
+    border = float(np.median(all_picks.positions.min(axis=1)))
+    inner = sweep(write_model(), tomogram, min_confidence=0, border=border)[0].picks
+    assert 0 < len(inner) < len(all_picks)
+    assert (inner.positions >= border).all()
+    assert (inner.positions <= tomogram.extent - border).all()
 
 
 def test_picks_lie_in_the_mask(write_model, opened, sweep, make_mrc, tmp_path):

@@ -12,11 +12,25 @@ if TYPE_CHECKING:
 
 
 def conv_norm(
-    n_in: int, n_out: int, *, stride: int = 1, padding: int = 1
+    n_in: int,
+    n_out: int,
+    *,
+    kernel: int = 3,
+    stride: int = 1,
+    padding: int = 1,
+    dilation: int = 1,
 ) -> nn.Sequential:
-    """Return a 3×3×3 convolution without bias, followed by batch normalization."""
+    """Return a convolution without bias, followed by batch normalization."""
     return nn.Sequential(
-        nn.Conv3d(n_in, n_out, 3, stride=stride, padding=padding, bias=False),
+        nn.Conv3d(
+            n_in,
+            n_out,
+            kernel,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            bias=False,
+        ),
         nn.BatchNorm3d(n_out),
     )
 

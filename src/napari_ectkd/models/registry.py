@@ -96,12 +96,28 @@ MODELS: dict[str, ModelSpec] = {
             (_STUDENTS, "student3"),
         ),
         ModelSpec(
+            "compact_nano",
+            "student",
+            "ours, smallest: unpadded, output every 4 voxels",
+            23,
+            3e-3,
+            (_STUDENTS, "compact_nano"),
+        ),
+        ModelSpec(
             "compact",
             "student",
             "ours: unpadded, output every 4 voxels",
             23,
             3e-3,
             (_STUDENTS, "compact"),
+        ),
+        ModelSpec(
+            "compact_wide",
+            "student",
+            "ours, largest: unpadded, output every 4 voxels",
+            23,
+            3e-3,
+            (_STUDENTS, "compact_wide"),
         ),
     )
 }
