@@ -230,6 +230,11 @@ class Run(JobFolder):
         return self.path / "model_card.md"
 
     @property
+    def search_path(self) -> Path:
+        """The tuner's journal, of a run that searches for the smallest student."""
+        return self.path / "search.journal"
+
+    @property
     def config_path(self) -> Path:
         """The settings that the run was started with."""
         return self.path / "config.json"
@@ -276,8 +281,9 @@ class Run(JobFolder):
     def can_resume(self) -> bool:
         """Return whether there is a state to go on from."""
         # Of an ensemble, what is over is there, and what is not may begin anew.
-        has_begun = self.resume_path.exists() or bool(self.members())
-        return has_begun and not (self.members() and self.best_path.exists())
+        in_parts = bool(self.members()) or self.search_path.exists()
+        has_begun = self.resume_path.exists() or in_parts
+        return has_begun and not (in_parts and self.best_path.exists())
 
     def check_resumable(self) -> None:
         """Raise `FileMissingError` if there is no state to go on from."""

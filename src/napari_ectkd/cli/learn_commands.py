@@ -17,7 +17,7 @@ from napari_ectkd.cli.options import (
 )
 from napari_ectkd.cli.submit import Submission
 from napari_ectkd.dataset.config import DataConfig
-from napari_ectkd.distillation.config import DistillConfig
+from napari_ectkd.distillation.config import DistillConfig, SearchConfig
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import Finished
 from napari_ectkd.runs import Run
@@ -63,6 +63,7 @@ def distill(
         Parameter(help="run of a teacher; may be repeated", negative_iterable=()),
     ] = [],  # noqa: B006  cyclopts copies it
     config: Annotated[DistillConfig, FLAT] = DistillConfig(),  # noqa: B008
+    search: Annotated[SearchConfig, FLAT] = SearchConfig(),  # noqa: B008
     resume: Annotated[bool, Parameter(negative=())] = False,
     where: Annotated[Submission, FLAT] = Submission(),  # noqa: B008
     output: OutputOptions = DEFAULT_OUTPUT,
@@ -83,9 +84,13 @@ def distill(
     elif not teachers:
         raise ConfigError("no teacher to learn from; name its run (--teacher RUN)")
     else:
-        run.create(
-            settings("distill", data, config) | {"teachers": list(map(str, teachers))}
-        )
+        kept = settings("distill", data, config)
+        kept["teachers"] = list(map(str, teachers))
+        if search.search:
+            if where.processes > 1:
+                raise ConfigError("a search trains in one process; leave --processes")
+            kept["search"] = search.model_dump(mode="json")
+        run.create(kept)
     _carry_out(run, where, output, is_resumed=resume)
 
 
@@ -153,6 +158,8 @@ def _carry_out(
     _show_model(console, result)
     if "comparison" in result:
         show_comparison(console, result["comparison"])
+    if "front" in result:
+        _show_front(console, result["front"], run)
     if "agreement" in result:
         _show_agreement(console, result["agreement"])
     console.result(result)
@@ -191,6 +198,25 @@ def show_comparison(console: Console, rows: list[dict[str, Any]]) -> None:
                 else "–",
             ]
             for row in rows
+        ],
+    )
+
+
+def _show_front(console: Console, rows: list[dict[str, Any]], run: Run) -> None:
+    console.table(
+        f"students tried, in {run.path}",
+        ["trial", "network", "parameters", "ms", "speed", "accuracy", ""],
+        [
+            [
+                str(row["trial"]),
+                row["model"],
+                f"{row['parameters']:,}",
+                f"{row['ms_per_subtomogram']:.3f}",
+                f"{row['speed']:.1f}×",
+                f"{row['val_accuracy']:.3f}",
+                "used" if row["is_used"] else "front" if row["is_on_front"] else "",
+            ]
+            for row in sorted(rows, key=lambda row: float(row["ms_per_subtomogram"]))
         ],
     )
 

@@ -14,7 +14,7 @@ from napari_ectkd.cli.console import Console
 from napari_ectkd.cli.drive import drive
 from napari_ectkd.cli.kept_settings import kept_part
 from napari_ectkd.dataset.config import DataConfig
-from napari_ectkd.distillation.config import DistillConfig
+from napari_ectkd.distillation.config import DistillConfig, SearchConfig
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import Cancel
 from napari_ectkd.runs import Run
@@ -71,6 +71,11 @@ def stream_of(run: Run, is_resumed: bool, cancel: Cancel) -> Iterator[Event]:
 
         distilling = kept_part(run, DistillConfig, kept, "config")
         teachers = [Path(path) for path in kept.get("teachers", [])]
+        if "search" in kept:
+            from napari_ectkd.distillation.search import search
+
+            how = kept_part(run, SearchConfig, kept, "search")
+            return search(teachers, data, distilling, how, run, cancel=cancel)
         return distill(
             teachers, data, distilling, run, cancel=cancel, is_resumed=is_resumed
         )

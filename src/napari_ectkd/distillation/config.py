@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from napari_ectkd.training.config import TrainConfig
 
@@ -40,4 +40,17 @@ class DistillConfig(TrainConfig, frozen=True, extra="forbid"):
         ge=0,
         le=1,
         description="share of the teacher in the loss, rest hard labels",
+    )
+
+
+class SearchConfig(BaseModel, frozen=True, extra="forbid"):
+    """How the smallest student is searched for."""
+
+    search: bool = Field(
+        False,
+        description="try all our students and their settings, and report accuracy "
+        "against speed",
+    )
+    trials: int = Field(
+        12, ge=1, description="students that a search trains, one after the other"
     )
