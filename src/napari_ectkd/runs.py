@@ -230,6 +230,11 @@ class Run(JobFolder):
         return self.path / "model_card.md"
 
     @property
+    def baseline(self) -> Run:
+        """The run of the same student on labels alone, inside a distillation's."""
+        return Run(self.path / "labels-alone")
+
+    @property
     def search_path(self) -> Path:
         """The tuner's journal, of a run that searches for the smallest student."""
         return self.path / "search.journal"
@@ -282,8 +287,8 @@ class Run(JobFolder):
         """Return whether there is a state to go on from."""
         # Of an ensemble, what is over is there, and what is not may begin anew.
         in_parts = bool(self.members()) or self.search_path.exists()
-        has_begun = self.resume_path.exists() or in_parts
-        return has_begun and not (in_parts and self.best_path.exists())
+        in_parts = in_parts or self.baseline.path.exists()
+        return self.resume_path.exists() or (in_parts and not self.best_path.exists())
 
     def check_resumable(self) -> None:
         """Raise `FileMissingError` if there is no state to go on from."""

@@ -89,6 +89,33 @@ def test_the_whole_stage(learn, teacher):
     assert info.classes == read_info(teacher).classes
 
 
+def test_the_same_student_on_labels_alone_is_compared(learn, teacher):
+    cancel = Cancel()
+    settings = {"epochs": 4, "validation_fraction": 0.34, "baseline": True}
+    stream, run = learn(cancel=cancel, **settings)
+    for event in stream:
+        if isinstance(event, Progress) and event.stage.startswith("on labels alone"):
+            break
+    cancel.request()
+    with pytest.raises(CancelledError):
+        list(stream)
+    assert run.can_resume()
+    stream, run = learn(is_resumed=True, **settings)
+    events = list(stream)
+    rows = events[-1].result["comparison"]
+    assert [row["role"] for row in rows] == ["teacher", "labels alone", "student"]
+    assert rows[1]["parameters"] == rows[2]["parameters"]
+    told = [e for e in run.baseline.events() if isinstance(e, EpochEnd)]
+    assert [e.epoch for e in told] == [1, 2, 3, 4]  # gone on with, not begun anew
+    ends = [e for e in events if isinstance(e, EpochEnd)]
+    assert [e.metrics["baseline_val_accuracy"] for e in ends] == [
+        e.metrics["val_accuracy"] for e in told
+    ]
+    assert read_info(run.baseline.path).trained_by == "train"
+    assert read_info(run.path).trained_by == "distill"
+    assert not run.can_resume()
+
+
 def test_the_teacher_is_left_as_it_was(learn, teacher, monkeypatch):
     used = []
     real = stage.load_teacher

@@ -38,6 +38,7 @@ def compare(
     material: Material,
     config: TrainConfig,
     cancel: Cancel,
+    baseline: Learner | None = None,
 ) -> Generator[Event, None, dict[str, Any]]:
     """Measure a student and its teachers on the validation part and on this machine.
 
@@ -48,7 +49,8 @@ def compare(
     Returns
     -------
     dict
-        `comparison`: one entry a network, the student last: `name`, `role`, `model`,
+        `comparison`: one entry a network, teachers first, the student last and before
+        it, if given, the same student on labels alone: `name`, `role`, `model`,
         `parameters`, `macs`, `size_bytes`, `ms_per_subtomogram`, and with a validation
         part `val_accuracy`, `val_macro_f1`, `val_loss` and `calibration_error` (with
         the network's own temperature). `agreement` then too: see
@@ -60,6 +62,18 @@ def compare(
         for t in teachers
     ]
     everyone = list(range(len(material.classes)))
+    if baseline is not None:
+        own = run.baseline.best_path
+        networks.append(
+            (
+                "labels alone",
+                "labels alone",
+                baseline.model,
+                baseline.info,
+                own,
+                everyone,
+            )
+        )
     networks.append(
         (student.name, "student", student.model, student.info, run.best_path, everyone)
     )
@@ -87,8 +101,8 @@ def compare(
         row["ms_per_subtomogram"] = milliseconds
     found: dict[str, Any] = {"comparison": rows}
     if said:
-        *theirs, ours = said
-        together = torch.stack(theirs).mean(dim=0)
+        ours = said[-1]
+        together = torch.stack(said[: len(teachers)]).mean(dim=0)
         found["agreement"] = agreement(
             ours.argmax(dim=1).numpy(),
             together.argmax(dim=1).numpy(),

@@ -41,6 +41,11 @@ class DistillConfig(TrainConfig, frozen=True, extra="forbid"):
         le=1,
         description="share of the teacher in the loss, rest hard labels",
     )
+    baseline: bool = Field(
+        False,
+        description="also train the same student on the labels alone, to see what the "
+        "teacher is worth; takes as long again",
+    )
 
 
 class SearchConfig(BaseModel, frozen=True, extra="forbid"):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from napari_ectkd.dataset.sources import load_unlabeled
 from napari_ectkd.devices import choose_device
+from napari_ectkd.distillation.baseline import learn_baseline, with_baseline
 from napari_ectkd.distillation.comparison import compare
 from napari_ectkd.distillation.objective import SoftLabels
 from napari_ectkd.distillation.soft_labels import (
@@ -91,6 +92,10 @@ def _distill(
     data, classes = material.data, material.classes
     for teacher in teachers:
         check_teacher(teacher, data, classes)
+    name = config.model or "compact"
+    baseline, curve = None, dict[int, float]()
+    if config.baseline:
+        baseline, curve = yield from learn_baseline(name, material, config, run, cancel)
     if config.unlabeled:
         unlabeled = yield from load_unlabeled(
             config.unlabeled, data_config, cancel=cancel
@@ -133,17 +138,18 @@ def _distill(
             "rest"
         )
     objective = SoftLabels(opinion, config, HardLabels(config.label_smoothing))
-    learner = Learner.create(
-        config.model or "compact", material, config, trained_by="distill"
-    )
-    yield from learner.learn(
+    learner = Learner.create(name, material, config, trained_by="distill")
+    stream = learner.learn(
         objective,
         material,
         config,
         run,
         cancel=cancel,
-        is_resumed=is_resumed,
+        is_resumed=is_resumed and run.resume_path.exists(),
         constant_metrics=to_reach,
     )
-    found = yield from compare(teachers, learner, run, material, config, cancel)
+    yield from with_baseline(stream, curve)
+    found = yield from compare(
+        teachers, learner, run, material, config, cancel, baseline
+    )
     yield Finished(result=learner.result | found | to_reach)

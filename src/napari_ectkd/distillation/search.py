@@ -208,6 +208,7 @@ def _settings(config: DistillConfig, params: dict[str, Any]) -> DistillConfig:
     return config.model_copy(
         update={
             "model": params["model"],
+            "baseline": False,
             "learning_rate": min(usual * params["rate"], 1.0),
             "temperature": params["temperature"],
             "soft_weight": params["soft_weight"],

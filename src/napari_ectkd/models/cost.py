@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,12 @@ from napari_ectkd.models.registry import build_model
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch import nn
+    from torch import Tensor, nn
+
+MACS_PER_BYTE = 5.4
+"""Multiply-accumulates that take as long as moving one byte of an activation. Fitted to
+`benchmarks/results/models-box40.json`: the times of its seven networks, from 0.3 to 47
+ms, come out within 40 % (a CPU, float32)."""
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -101,3 +107,72 @@ def _timed(call: Callable[[], object], device: torch.device) -> float:
         elapsed = time.perf_counter() - start
         if elapsed > 0.02:
             return elapsed / repeats
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a network will cost, said without running it.
+
+    Attributes
+    ----------
+    parameters, macs
+        Trained values, and multiply-accumulates of one subtomogram.
+    moved_bytes
+        What its layers read and write of activations, float32, one subtomogram.
+    widest_bytes
+        Input and output of the layer that has most, float32, one subtomogram.
+    """
+
+    parameters: int
+    macs: int
+    moved_bytes: int
+    widest_bytes: int
+
+    @property
+    def effort(self) -> float:
+        """What its time goes with, in multiply-accumulates.
+
+        Of two networks the ratio of these is about that of their times.
+        """
+        return self.macs + MACS_PER_BYTE * self.moved_bytes
+
+    def using_bytes(self, batch_size: int) -> float:
+        """Return about the memory that classifying takes, weights included."""
+        return 4.0 * self.parameters + batch_size * self.widest_bytes
+
+    def learning_bytes(self, batch_size: int) -> float:
+        """Return about the memory of a training step.
+
+        Weights, their gradients and AdamW's two moments; and all activations with their
+        gradients, of which `moved_bytes` counts each as output and as next input.
+        """
+        return 16.0 * self.parameters + batch_size * self.moved_bytes
+
+
+@lru_cache(maxsize=64)
+def forecast(name: str, n_classes: int, box_px: int) -> Forecast:
+    """Return what a network will cost; nothing is computed, only shapes.
+
+    Raises
+    ------
+    ConfigError
+        As `build_model`.
+    """
+    moved = []
+
+    def look(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if not list(layer.children()):
+            moved.append(4 * (sum(x.numel() for x in inputs) + output.numel()))
+
+    with torch.device("meta"), torch.no_grad():
+        model = build_model(name, n_classes, box_px).eval()
+        hooks = [m.register_forward_hook(look) for m in model.modules()]
+        model(torch.empty(1, 1, box_px, box_px, box_px))
+    for hook in hooks:
+        hook.remove()
+    return Forecast(
+        count_parameters(model),
+        count_macs(name, n_classes, box_px),
+        sum(moved),
+        max(moved),
+    )

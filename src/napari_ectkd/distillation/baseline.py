@@ -1,0 +1,98 @@
+"""The same student taught by labels alone: what the teacher is worth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_ectkd.events import (
+    Cancelled,
+    CancelledError,
+    EpochEnd,
+    Finished,
+    Noted,
+    Progress,
+)
+from napari_ectkd.training.objective import HardLabels
+from napari_ectkd.training.train import Learner
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from napari_ectkd.events import Cancel, Event
+    from napari_ectkd.runs import Run
+    from napari_ectkd.training.batches import Material
+    from napari_ectkd.training.config import TrainConfig
+
+
+def learn_baseline(
+    name: str, material: Material, config: TrainConfig, run: Run, cancel: Cancel
+) -> Generator[Event, None, tuple[Learner, dict[int, float]]]:
+    """Train a student on the labels alone, in a run folder inside the distillation's.
+
+    Seed, augmentation and number of batches are those of the distillation. One that is
+    there already is not trained again.
+
+    Returns
+    -------
+    tuple
+        The learner, and its validation accuracy by epoch.
+    """
+    own = run.baseline
+    learner = Learner.create(name, material, config, trained_by="train")
+    if not _is_over(own):
+        is_resumed = own.resume_path.exists()
+        own.begin()
+        try:
+            stream = learner.learn(
+                HardLabels(config.label_smoothing),
+                material,
+                config,
+                own,
+                cancel=cancel,
+                is_resumed=is_resumed,
+            )
+            for event in stream:
+                own.log(event)
+                if isinstance(event, EpochEnd):
+                    yield Progress(
+                        stage="on labels alone, to compare with",
+                        done=event.epoch,
+                        total=event.epochs,
+                        seconds_left=event.seconds_left,
+                    )
+        except CancelledError:
+            own.log(Cancelled())
+            raise
+        own.log(Finished(result=learner.result))
+    learner.load(own)
+    curve = {
+        event.epoch: event.metrics["val_accuracy"]
+        for event in own.events()
+        if isinstance(event, EpochEnd) and "val_accuracy" in event.metrics
+    }
+    if curve:
+        accuracy = learner.info.metrics["val_accuracy"]
+        yield Noted(
+            text=f"the same student is right on {accuracy:.1%} of the validation part "
+            "if it learns from labels alone"
+        )
+    return learner, curve
+
+
+def with_baseline(
+    events: Iterator[Event], curve: dict[int, float]
+) -> Generator[Event, None, None]:
+    """Yield events, their epochs with the accuracy of the student on labels alone."""
+    for event in events:
+        if isinstance(event, EpochEnd) and event.epoch in curve:
+            more = {"baseline_val_accuracy": curve[event.epoch]}
+            yield event.model_copy(update={"metrics": event.metrics | more})
+        else:
+            yield event
+
+
+def _is_over(run: Run) -> bool:
+    last = None
+    for event in run.events():
+        last = event
+    return isinstance(last, Finished) and run.best_path.exists()
