@@ -23,6 +23,7 @@ STAGES = [
     "training",
     "distillation",
     "prediction",
+    "refinement",
 ]
 SHARED = ["errors", "events", "devices", "runs"]
 """Modules that serve everyone."""
@@ -131,7 +132,7 @@ def test_importing_the_core_loads_no_window():
 
 def test_settings_and_the_command_line_load_no_torch():
     light = [n for n in NAMES if n.endswith(".config")]
-    assert len(light) == 6
+    assert len(light) == 7
     light += [
         "napari_ectkd.cli.app",
         "napari_ectkd.models.registry",

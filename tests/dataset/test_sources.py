@@ -346,7 +346,7 @@ def test_volumes_are_views_into_the_file(load, write_stacks):
 
 
 def open_unlabeled(path, **settings):
-    stream = load_unlabeled([path], DataConfig(**settings), cancel=Cancel())
+    stream = load_unlabeled([path], DataConfig(**settings), 10.0, cancel=Cancel())
     while True:
         try:
             next(stream)

@@ -155,7 +155,7 @@ def _carry_out(
         from napari_ectkd.cli.worker import carry_out
 
         result = carry_out(run, console, is_resumed=is_resumed)
-    _show_model(console, result)
+    show_model(console, result)
     if "comparison" in result:
         show_comparison(console, result["comparison"])
     if "front" in result:
@@ -165,7 +165,8 @@ def _carry_out(
     console.result(result)
 
 
-def _show_model(console: Console, result: dict[str, Any]) -> None:
+def show_model(console: Console, result: dict[str, Any]) -> None:
+    """Show how well a model did on its validation part."""
     if "report" in result:
         console.report(
             result["report"],

@@ -24,9 +24,27 @@ if TYPE_CHECKING:
 
 
 def load_picks(
-    path: Path, config: DataConfig, cancel: Cancel, *, is_labeled: bool = True
+    path: Path,
+    config: DataConfig,
+    cancel: Cancel,
+    *,
+    is_labeled: bool = True,
+    voxel_size: float | None = None,
 ) -> Generator[Event, None, LabeledSubtomograms]:
     """Crop the picks of a STAR file: those with a label, or those without.
+
+    Parameters
+    ----------
+    path
+        The file.
+    config
+        Where its tomograms are, and what they don't say.
+    cancel
+        Looked at now and then.
+    is_labeled
+        Which of the picks count.
+    voxel_size
+        Å, that all are resampled to; by default that of the first tomogram.
 
     Raises
     ------
@@ -56,8 +74,8 @@ def load_picks(
         is_inverted=config.invert,
         tilt_range=config.tilt_range,
     )
-    # One voxel size for all: the first tomogram's, others are resampled to it.
-    voxel_size = next(iter(tomograms.values())).voxel_size
+    if voxel_size is None:
+        voxel_size = next(iter(tomograms.values())).voxel_size
     parts = []
     done = 0
     for name, tomogram in tomograms.items():

@@ -35,9 +35,10 @@ def load_dataset(
     """
     if not config.data:
         raise ConfigError("no data set to learn from or test on (--data)")
-    parts = []
+    parts: list[LabeledSubtomograms] = []
     for path in config.data:
-        parts.append((yield from _load(path, config, cancel)))
+        size = parts[0].voxel_size if parts else None
+        parts.append((yield from _load(path, config, cancel, voxel_size=size)))
     data = join_subtomograms(parts)
     if UNKNOWN in data.label:
         raise DataError(f"{UNKNOWN!r} cannot be learned; give these picks a class")
@@ -45,7 +46,7 @@ def load_dataset(
 
 
 def load_unlabeled(
-    paths: Sequence[Path], config: DataConfig, *, cancel: Cancel
+    paths: Sequence[Path], config: DataConfig, voxel_size: float, *, cancel: Cancel
 ) -> Generator[Event, None, LabeledSubtomograms]:
     """Yield what happens while subtomograms without labels are opened; return them.
 
@@ -55,7 +56,9 @@ def load_unlabeled(
         STAR files, of which the picks without a label count, or folders of
         subtomograms, whose labels are not looked at.
     config
-        Tomograms, box, voxel size and normalization, as of the labeled ones.
+        Tomograms, box and normalization, as of the labeled ones.
+    voxel_size
+        Å, of the labeled ones: picks are resampled to it.
     cancel
         Looked at now and then.
 
@@ -66,19 +69,30 @@ def load_unlabeled(
     """
     parts = []
     for path in paths:
-        part = yield from _load(path, config, cancel, is_labeled=False)
+        part = yield from _load(
+            path, config, cancel, is_labeled=False, voxel_size=voxel_size
+        )
         label = np.full(len(part), UNLABELED, dtype=object)
         parts.append(replace(part, label=label))
     return join_subtomograms(parts)
 
 
 def _load(
-    path: Path, config: DataConfig, cancel: Cancel, *, is_labeled: bool = True
+    path: Path,
+    config: DataConfig,
+    cancel: Cancel,
+    *,
+    is_labeled: bool = True,
+    voxel_size: float | None = None,
 ) -> Generator[Event, None, LabeledSubtomograms]:
     if not path.exists():
         raise FileMissingError(f"{path}: no such data set")
     if not path.is_dir():
-        return (yield from load_picks(path, config, cancel, is_labeled=is_labeled))
+        return (
+            yield from load_picks(
+                path, config, cancel, is_labeled=is_labeled, voxel_size=voxel_size
+            )
+        )
     if is_stack_folder(path):
         return (yield from load_stacks(path, config))
     return (yield from load_folder(path, config))

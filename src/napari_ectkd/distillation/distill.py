@@ -98,7 +98,7 @@ def _distill(
         baseline, curve = yield from learn_baseline(name, material, config, run, cancel)
     if config.unlabeled:
         unlabeled = yield from load_unlabeled(
-            config.unlabeled, data_config, cancel=cancel
+            config.unlabeled, data_config, data.voxel_size, cancel=cancel
         )
         n = len(material.split.training)
         material = add_unlabeled(material, unlabeled)

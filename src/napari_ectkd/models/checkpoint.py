@@ -78,7 +78,7 @@ class CheckpointInfo(BaseModel, frozen=True, extra="forbid"):
     )
     tilt_range: tuple[float, float] | None = Field(None, description="degrees")
     normalization: Normalization
-    trained_by: str = Field(description="train or distill")
+    trained_by: str = Field(description="train, distill or refine")
     epoch: int = Field(0, ge=0, description="the epoch of these weights")
     metrics: dict[str, float] = Field(default_factory=dict)
     calibration: Calibration | None = Field(

@@ -58,8 +58,6 @@ if TYPE_CHECKING:
 
 DIAMETER = "ectkdDiameter"
 """Foreign column: Å, of the predicted class, by which picks were kept apart."""
-TEMPERATURE = "val_temperature"
-"""The metric of a checkpoint that calibrates its probabilities."""
 TILE = 256
 """Edge of a tile with its rim in voxels, where nobody says otherwise: 0.3 GB of memory
 in each thread. Larger ones waste less on the rim and fit the caches less."""
@@ -112,7 +110,7 @@ class _Sweep:
 
     @property
     def temperature(self) -> float:
-        return float(self.info.metrics.get(TEMPERATURE, 1.0))
+        return self.info.temperature
 
     @property
     def grid(self) -> Grid:
