@@ -93,7 +93,7 @@ def test_a_run_leaves_environment_examples_and_a_card(learn):
     assert text.startswith("# run\n")
     for wanted in (
         f"accuracy {result['val_accuracy']:.1%}",
-        session["data"],
+        session["data"][:16],
         "the same seed and data give the same weights",
         *(f"| {name} |" for name in card["classes"]),
     ):

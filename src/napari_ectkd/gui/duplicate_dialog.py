@@ -17,8 +17,11 @@ from qtpy.QtWidgets import (
 from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.distillation.config import DistillConfig
 from napari_ectkd.errors import ConfigError, FormatError
+from napari_ectkd.gui.device_chooser import DeviceChooser
+from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.forms import Form, arguments
 from napari_ectkd.gui.panel import set_problem
+from napari_ectkd.models.registry import MODELS
 from napari_ectkd.runs import Run
 from napari_ectkd.training.config import EnsembleConfig
 
@@ -62,7 +65,11 @@ class DuplicateDialog(QDialog):
             raise ConfigError(f"{run.name}: the folder does not say what made it")
         self.setWindowTitle(f"A run like {run.name}")
         self.setMinimumWidth(420)
-        self.form = Form(_read(_CONFIGS[self._kind], self._kept.get("config")), _FIRST)
+        self.form = Form(
+            _read(_CONFIGS[self._kind], self._kept.get("config")),
+            _FIRST,
+            {"model": _model_chooser(), "device": DeviceChooser()},
+        )
         self.edit = QLineEdit(_next_name(run.name, self._taken))
         self._buttons = QDialogButtonBox(
             QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
@@ -108,6 +115,11 @@ class DuplicateDialog(QDialog):
             except ConfigError as error:
                 problem = str(error)
         set_problem(self.start_button, problem, "Starts in a process of its own")
+
+
+def _model_chooser() -> ChoiceEdit:
+    titles = [(name, f"{name}: {spec.title}") for name, spec in MODELS.items()]
+    return ChoiceEdit([(None, "automatic"), *titles])
 
 
 def _read(kind: type[BaseModel], values: Any) -> Any:

@@ -63,6 +63,7 @@ class RunsPanel(Panel):
         self._known: dict[Path, tuple[float, FoundRun, str]] = {}
         self._runs: list[FoundRun] = []
         self._elsewhere: Path | None = None
+        self._awaited: Path | None = None
         self.table = _RunTable()
         self.folder_button = QPushButton("Folder…")
         self.attach_button = QPushButton("Follow")
@@ -110,6 +111,7 @@ class RunsPanel(Panel):
             self.table.show_rows(rows)
             self.choose(chosen)
             self.table.blockSignals(False)
+        self._follow_awaited()
         is_alive = any(run.state == "running" for run in self.chosen())
         if is_alive and self.curves.isVisible():
             self.curves.draw()
@@ -254,10 +256,28 @@ class RunsPanel(Panel):
         return [_row(run, epoch) for _, run, epoch in self._known.values()]
 
     def _watch(self, path: Path) -> None:
+        """Follow a run, at once or as soon as its process has said who it is."""
         if self.watched.is_active:
             self.watched.detach()
-        self.watched.attach(path)
+        self._awaited = path
         self.status.clear()
+        self.status.say(f"Waiting for {path.name} to start…")
+        self._follow_awaited()
+
+    def _follow_awaited(self) -> None:
+        path = self._awaited
+        if path is None or Run(path).state() in ("new", "queued"):
+            return
+        if not self._is_starting(path):
+            self._awaited = None
+            self.watched.attach(path)
+            self.status.clear()
+
+    def _is_starting(self, path: Path) -> bool:
+        """Whether a job of this window has begun in a folder and is still importing."""
+        jobs = [self.jobs.job(title, can_go_on=True) for title in _JOBS.values()]
+        is_ours = any(job.is_active and job.folder == path.absolute() for job in jobs)
+        return is_ours and not Run(path).is_running()
 
     def _start(self, job: Job, command: list[str], path: Path) -> None:
         try:

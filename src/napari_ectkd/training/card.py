@@ -151,7 +151,8 @@ def _markdown(card: dict[str, Any]) -> Iterator[str]:
         yield f"| {name} | {n['training']} | {n['validation']} | {figures} |"
     yield from ("", "## How it was made", "")
     where = card["environment"]
-    yield f"- Data fingerprint: `{card['data']['fingerprint']}`"
+    # The whole of it is in the JSON; here it would make a window wide.
+    yield f"- Data fingerprint: `{card['data']['fingerprint'][:16]}…`"
     yield f"- Device: {where['device_name']} ({where['device']})"
     yield f"- Threads: {where['threads']}"
     yield f"- Time: {card['training'].get('seconds', 0):.0f} s"

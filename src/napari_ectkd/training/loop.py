@@ -44,6 +44,9 @@ STEPS = 1500
 """Batches that training takes by default; more changed little in our measurements."""
 MOST_VALIDATIONS = 60
 SECONDS_BETWEEN_SAVES = 20.0
+SAVING_SHARE = 20
+"""A state is saved once an epoch, or less often where that took a twentieth of the time;
+after `SECONDS_BETWEEN_SAVES` in any case."""
 
 
 @dataclass
@@ -164,7 +167,7 @@ def fit(
     )
     watch = Watch(len(material.classes), epochs)
     started = time.monotonic() - standing.seconds
-    last_save = time.monotonic()
+    last_save, seconds_to_save = time.monotonic(), 0.0
     while standing.epoch < epochs:
         epoch = standing.epoch + 1
         metrics = yield from _train_epoch(
@@ -209,13 +212,16 @@ def fit(
                 save_checkpoint(run.best_path, model, marked)
         is_patient = epoch - standing.best_epoch < patience or not standing.best_epoch
         is_over = is_last or not is_patient
-        is_time = time.monotonic() - last_save > SECONDS_BETWEEN_SAVES
+        pause = min(SECONDS_BETWEEN_SAVES, SAVING_SHARE * seconds_to_save)
+        is_time = time.monotonic() - last_save > pause
         # The first epoch is saved at once, so that any later kill can be resumed.
         is_due = is_over or is_time or not run.resume_path.exists()
         if is_due and workers.is_first:
-            last_save = time.monotonic()
+            start = time.monotonic()
             save_checkpoint(run.last_path, model, marked)
             save_state(run.resume_path, model, optimizer, schedule, vars(standing))
+            last_save = time.monotonic()
+            seconds_to_save = last_save - start
         if not is_patient:
             yield Noted(
                 text=f"stopped after epoch {epoch}: no lower validation loss since "

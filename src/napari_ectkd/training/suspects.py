@@ -46,8 +46,9 @@ if TYPE_CHECKING:
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.training.config import SuspectConfig
 
-STEPS = 500
-"""Batches that a fold takes by default: the last percent is of no use here."""
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 300, 5, 60
+"""Batches and epochs that a fold takes by default: the last percent is of no use here,
+and few labels are overfitted by more epochs."""
 MODEL = "residual_small"
 
 
@@ -134,6 +135,11 @@ def suspect_labels(
     return _suspect_labels(data_config, config, out, cancel)
 
 
+def default_epochs(steps: int) -> int:
+    """Return the epochs of a fold, each of so many batches."""
+    return min(max(FEWEST_EPOCHS, -(-STEPS // steps)), MOST_EPOCHS)
+
+
 def _suspect_labels(
     data_config: DataConfig, config: SuspectConfig, out: Path, cancel: Cancel
 ) -> Generator[Event, None, dict[str, Any]]:
@@ -188,7 +194,7 @@ def _judge(
     split = material.split
     steps = steps_per_epoch(len(split.training), config.batch_size)
     learning = config.model_copy(
-        update={"epochs": config.epochs or max(5, -(-STEPS // steps))}
+        update={"epochs": config.epochs or default_epochs(steps)}
     )
     alone = Material(
         material.data,

@@ -16,6 +16,7 @@ RECALL = "recall: "
 
 _OVERFIT_LOSS, _OVERFIT_GAP, _OVERFIT_EPOCHS = 1.25, 0.1, 5
 _DIVERGED = 1.5
+_MISSED_VALIDATIONS = 3
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Watch:
     _lowest_loss: float = math.inf
     _lowest_validation: float = math.inf
     _worse_for: int = 0
+    _missed_for: int = 0
     _said: set[str] = field(default_factory=set)
 
     def look(self, epoch: int, metrics: dict[str, float]) -> Iterator[Noted]:
@@ -67,7 +69,10 @@ class Watch:
         loss = metrics["val_loss"]
         gap = metrics["accuracy"] - metrics["val_accuracy"]
         is_worse = loss > _OVERFIT_LOSS * self._lowest_validation
-        self._worse_for = self._worse_for + 1 if is_worse else 0
+        # While the learning rate is high, statistics of batch normalization lag behind
+        # and the validation loss leaps up for some epochs; later it comes down again.
+        is_settled = epoch > self.epochs // 2
+        self._worse_for = self._worse_for + 1 if is_worse and is_settled else 0
         self._lowest_validation = min(self._lowest_validation, loss)
         if self._worse_for >= _OVERFIT_EPOCHS and gap > _OVERFIT_GAP:
             yield from self._once(
@@ -87,8 +92,10 @@ class Watch:
             for name, value in metrics.items()
             if name.startswith(RECALL) and value == 0
         ]
+        self._missed_for = self._missed_for + 1 if missed else 0
         # With most classes missed, nothing is learned yet, which is said elsewhere.
-        if missed and len(missed) <= self.n_classes // 2:
+        is_lasting = self._missed_for >= _MISSED_VALIDATIONS
+        if is_lasting and len(missed) <= self.n_classes // 2:
             yield from self._once(
                 "missed classes",
                 f"after {epoch} epochs not one {' and not one '.join(missed)} of the "

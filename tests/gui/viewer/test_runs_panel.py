@@ -1,0 +1,279 @@
+"""Runs listed, followed, compared, duplicated, deleted; labels looked through."""
+
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QApplication, QMessageBox
+
+from napari_ectkd.dataset.config import DataConfig
+from napari_ectkd.events import EpochEnd, Finished
+from napari_ectkd.gui.detail_curves import DetailCurves
+from napari_ectkd.gui.duplicate_dialog import DuplicateDialog
+from napari_ectkd.gui.example_view import ExampleView
+from napari_ectkd.gui.jobs import Job
+from napari_ectkd.gui.palette import Palette
+from napari_ectkd.gui.runs_panel import RunsPanel
+from napari_ectkd.gui.session import Session
+from napari_ectkd.gui.setup_check import SetupCheck
+from napari_ectkd.gui.train_panel import TrainPanel
+from napari_ectkd.io.picks import Picks
+from napari_ectkd.runs import Run
+from napari_ectkd.training.config import EnsembleConfig
+
+WORKER = Path(__file__).parents[1] / "fake_worker.py"
+
+
+@pytest.fixture
+def viewer(qtbot, monkeypatch, make_mrc):
+    monkeypatch.setattr(Job, "program", [sys.executable, str(WORKER)])
+    viewer = ViewerModel()
+    noise = np.random.default_rng(0).normal(size=(20, 24, 24)).astype(np.float32)
+    Session.of(viewer).open_tomogram(make_mrc(noise))
+    yield viewer
+    Session.of(viewer).save()
+
+
+def epoch(number, **metrics):
+    base = {"loss": 1 / number, "accuracy": 0.5, "val_accuracy": 0.1 * number}
+    return EpochEnd(epoch=number, epochs=3, metrics=base | metrics)
+
+
+def make_run(folder, name, n_epochs, last=None, **config):
+    run = Run(folder / name)
+    data = DataConfig(data=[folder / "data"])
+    run.create(
+        {
+            "kind": "train",
+            "data": data.model_dump(mode="json"),
+            "config": EnsembleConfig(**config).model_dump(mode="json"),
+        }
+    )
+    for number in range(1, n_epochs + 1):
+        run.log(epoch(number))
+    if last is not None:
+        run.log(last)
+    return run
+
+
+@pytest.fixture
+def runs(viewer):
+    folder = Session.of(viewer).runs_folder()
+    one = make_run(folder, "one", 3, Finished(), seed=5)
+    two = make_run(folder, "two", 2)
+    two.resume_path.touch()
+    return one, two
+
+
+@pytest.fixture
+def panel(viewer, runs, qtbot):
+    panel = RunsPanel(viewer)
+    qtbot.addWidget(panel)
+    yield panel
+    panel.jobs.stop_all()
+    panel.watched.detach()
+
+
+def click(qtbot, button):
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def test_runs_are_listed_and_what_cannot_be_done_says_why(panel, runs):
+    shown = {row[0]: row[1:3] for row in panel.table.rows}
+    assert shown == {
+        "one": ("finished", "3/3"),
+        "two": ("interrupted, can resume", "2/3"),
+    }
+    assert not panel.resume_button.isEnabled()
+    assert "Choose one run" in panel.resume_button.toolTip()
+    panel.choose([runs[0].path])
+    assert "has finished" in panel.resume_button.toolTip()
+    assert "no model yet" in panel.export_button.toolTip()
+    panel.choose([runs[1].path])
+    assert panel.resume_button.isEnabled()
+
+
+def test_the_list_is_live(panel, runs):
+    panel.choose([runs[1].path])
+    runs[1].log(epoch(3))
+    runs[1].log(Finished())
+    runs[1].resume_path.unlink()
+    panel.refresh()
+    assert {row[0]: row[1:3] for row in panel.table.rows}["two"] == ("finished", "3/3")
+    assert [run.path for run in panel.chosen()] == [runs[1].path]  # still chosen
+
+
+def test_curves_of_several_runs_are_compared(panel, runs):
+    panel.choose([run.path for run in runs])
+    assert panel.curves.points(runs[0].path) == (
+        [1, 2, 3],
+        pytest.approx([0.1, 0.2, 0.3]),
+    )
+    drawn = {item.name(): item.getData()[1] for item in items_of(panel.curves.plot)}
+    assert drawn.keys() == {"one", "two"}
+    assert drawn["two"] == pytest.approx([0.1, 0.2])
+    runs[1].log(epoch(2, val_accuracy=0.9))  # resumed after the first
+    panel.curves.draw()
+    drawn = {item.name(): item.getData()[1] for item in items_of(panel.curves.plot)}
+    assert drawn["two"] == pytest.approx([0.1, 0.9])
+
+
+def items_of(plot):
+    return plot.plotItem.listDataItems()
+
+
+def test_a_run_is_resumed_and_followed(panel, runs, qtbot, monkeypatch):
+    monkeypatch.setenv("FAKE_WORKER", "finish")
+    panel.choose([runs[1].path])
+    job = panel.jobs.job("Training", can_go_on=True)
+    with qtbot.waitSignal(job.ended):
+        click(qtbot, panel.resume_button)
+    qtbot.waitUntil(lambda: not panel.watched.is_active)
+    panel.refresh()
+    assert {row[0]: row[1] for row in panel.table.rows}["two"].startswith("finished")
+    assert job.folder == runs[1].path.absolute()
+
+
+def test_a_run_that_another_window_started_is_followed(panel, runs, qtbot, monkeypatch):
+    monkeypatch.setenv("FAKE_WORKER", "wait")
+    other = Job()
+    other.start(["train", "--out", str(runs[1].path)], runs[1].path)
+    qtbot.waitUntil(runs[1].is_running)
+    panel.refresh()
+    assert {row[0]: row[1] for row in panel.table.rows}["two"] == "running"
+    panel.choose([runs[1].path])
+    assert "Cancel a run" in panel.delete_button.toolTip()
+    with qtbot.waitSignal(panel.watched.progressed):
+        click(qtbot, panel.attach_button)
+    with qtbot.waitSignals([panel.watched.ended, other.ended]):
+        click(qtbot, panel.status.cancel_button)
+    assert runs[1].state() == "cancelled"
+
+
+def test_a_run_is_duplicated_with_changes(runs, qtbot, tmp_path):
+    dialog = DuplicateDialog(runs[0].path, ["one", "two", "one-2"], None)
+    qtbot.addWidget(dialog)
+    assert dialog.name() == "one-3"
+    dialog.form.editors["epochs"].setValue(7)
+    said = dialog.arguments(tmp_path / "new")
+    assert said[0] == "train"
+    options = dict(pairwise(said))
+    assert options["--epochs"] == "7"
+    assert options["--seed"] == "5"  # as the run's
+    assert options["--data"].endswith("data")
+    assert options["--out"] == str(tmp_path / "new")
+    dialog.edit.setText("two")
+    assert not dialog.start_button.isEnabled()
+    assert "There is a run called two" in dialog.start_button.toolTip()
+
+
+@pytest.mark.parametrize("answer", ["Yes", "No"])
+def test_deleting_asks_first(panel, runs, qtbot, answer):
+    panel.choose([runs[0].path])
+
+    def reply():
+        box = QApplication.activeModalWidget()
+        assert "one" in box.text()
+        click(qtbot, box.button(getattr(QMessageBox.StandardButton, answer)))
+
+    QTimer.singleShot(0, reply)
+    click(qtbot, panel.delete_button)
+    assert runs[0].path.exists() == (answer == "No")
+    names = [row[0] for row in panel.table.rows]
+    assert ("one" in names) == (answer == "No")
+
+
+def test_more_curves_of_one_run(qtbot):
+    curves = DetailCurves(Palette({"a": "#ff0000"}))
+    qtbot.addWidget(curves)
+    for number in (1, 2, 3):
+        metrics = {"recall: a": 0.2 * number, "learning_rate": 0.1 / number}
+        curves.add(epoch(number, **metrics))
+    curves.add(epoch(2, **{"recall: a": 0.9}))
+    assert curves.points() == {"recall: a": ([1, 2], [0.2, 0.9])}
+    curves.kind.setValue("learning_rate")
+    assert curves.points() == {"learning_rate": ([1], [0.1])}
+    curves.show()
+    assert len(items_of(curves.plot)) == 1
+    curves.clear()
+    assert not items_of(curves.plot)
+
+
+def test_what_the_network_sees(qtbot, tmp_path):
+    view = ExampleView(Palette())
+    qtbot.addWidget(view)
+    run = Run(tmp_path)
+    view.show_run(run.path)
+    assert not view.pictures
+    slices = np.zeros((3, 2, 8, 8), np.float16)
+    slices[1, 0, 2, 5] = 9  # bright at y 2, x 5
+    slices[2, 0] = np.linspace(-1, 1, 64).reshape(8, 8)
+    with run.examples_path.open("wb") as file:
+        np.savez(file, slices=slices, label=np.array(["a", "b", "b"]))
+    view.show_run(run.path)
+    assert [picture.toolTip() for picture in view.pictures] == ["a", "b", "b"]
+    image = view.pictures[1].pixmap().toImage()
+    edge = image.width()
+    at = [int((n + 0.5) * edge / 8) for n in (5, 2)]
+    assert image.pixelColor(*at).value() == 255
+    assert image.pixelColor(at[1], at[0]).value() < 255
+
+
+@pytest.fixture
+def answering(monkeypatch, tmp_path):
+    """A worker that finishes at once with a result."""
+
+    def answer(result):
+        script = tmp_path / "worker.py"
+        line = Finished(result=result).line()
+        script.write_text(
+            "import sys, pathlib\n"
+            "from napari_ectkd.runs import JobFolder\n"
+            "from napari_ectkd.events import parse_event\n"
+            "job = JobFolder(sys.argv[sys.argv.index('--job') + 1])\n"
+            f"job.begin(); job.log(parse_event({json.dumps(line)}))\n"
+        )
+        monkeypatch.setattr(Job, "program", [sys.executable, str(script)])
+
+    return answer
+
+
+def test_the_setup_is_checked(qtbot, answering):
+    finding = {"what": "cuda:0: X <1>", "verdict": "bad", "text": "update the driver"}
+    answering({"findings": [finding], "is_good": False})
+    dialog = SetupCheck()
+    qtbot.addWidget(dialog)
+    with qtbot.waitSignal(dialog.job.ended):
+        dialog.show()
+    assert "✗ cuda:0: X &lt;1>" in dialog.findings.text()
+    assert "update the driver" in dialog.findings.text()
+    dialog.done(0)
+
+
+def test_suspect_labels_are_listed_and_shown(viewer, qtbot, answering):
+    session = Session.of(viewer)
+    name = session.current.name
+    positions = np.arange(24).reshape(8, 3) * 8.0
+    labels = ["a", "a", "a", "a", "b", "b", "b", "b"]
+    panel = TrainPanel(viewer)
+    qtbot.addWidget(panel)
+    suspects = panel.suspects
+    assert not suspects.button.isEnabled()
+    session.set_picks(name, Picks.create(positions, name, label=labels))
+    assert suspects.button.isEnabled()
+    z, y, x = positions[5]
+    row = {"row": 6, "tomogram": name, "z": z, "y": y, "x": x, "margin": -0.9}
+    row |= {"label": "b", "suggested": "a"}
+    answering({"n": 1, "n_labels": 8, "suspects": [row]})
+    with qtbot.waitSignal(suspects.job.ended):
+        click(qtbot, suspects.button)
+    assert "1 of 8 labels to look at again" in suspects.said.text()
+    suspects.table.selectRow(0)
+    assert session.points_layer(name).selected_data == {5}
+    assert viewer.dims.point[0] == pytest.approx(z, abs=10)
+    assert list(session.picks(name).label) == labels  # nothing was changed
