@@ -45,8 +45,8 @@ STEPS = 1500
 MOST_VALIDATIONS = 60
 SECONDS_BETWEEN_SAVES = 20.0
 SAVING_SHARE = 20
-"""A state is saved once an epoch, or less often where that took a twentieth of the time;
-after `SECONDS_BETWEEN_SAVES` in any case."""
+"""A state is saved once an epoch, or less often where it would take a twentieth of the
+time; after `SECONDS_BETWEEN_SAVES` in any case."""
 
 
 @dataclass
