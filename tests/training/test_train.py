@@ -11,7 +11,7 @@ from napari_ectkd.evaluation.metrics import calibration_error
 from napari_ectkd.events import Cancel, CancelledError, EpochEnd, Finished, Noted, Saved
 from napari_ectkd.models.checkpoint import load_checkpoint, read_info
 from napari_ectkd.training import batches, loop
-from napari_ectkd.training.loop import default_epochs
+from napari_ectkd.training.defaults import default_epochs
 from napari_ectkd.training.objective import Batch
 from napari_ectkd.training.resume import load_state
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Signal
+
 from napari_ectkd.devices import list_devices
 from napari_ectkd.gui.editors import ChoiceEdit
 
@@ -17,8 +19,11 @@ class DeviceChooser(ChoiceEdit):
     Looking for them imports torch, which takes seconds.
     """
 
+    offered = Signal()
+
     def __init__(self) -> None:
         super().__init__([("auto", "the fastest")])
+        self.devices: list[Device] = []
         self._is_asked = False
 
     def showEvent(self, event: object) -> None:
@@ -46,7 +51,9 @@ class DeviceChooser(ChoiceEdit):
                 else f", {device.free_bytes / 2**30:.0f} GiB free"
             )
             choices.append((device.name, f"{device.name}: {device.title}{memory}"))
+        self.devices = devices
         self.setChoices(choices)
+        self.offered.emit()
 
 
 def _devices() -> list[Device]:

@@ -12,6 +12,7 @@ import torch
 from napari_ectkd.dataset.augment import Augmentation
 from napari_ectkd.dataset.degrade import noise_spectrum
 from napari_ectkd.models.inference import to_volumes
+from napari_ectkd.training.defaults import steps_per_epoch
 from napari_ectkd.training.objective import Batch
 from napari_ectkd.training.sampling import epoch_order
 
@@ -173,11 +174,6 @@ class Batches:
             self._augmentation,
             self._device,
         )
-
-
-def steps_per_epoch(n_training: int, batch_size: int) -> int:
-    """Return the batches of one epoch; a last one that is not full is left out."""
-    return max(n_training // batch_size, 1)
 
 
 def _read_ahead(

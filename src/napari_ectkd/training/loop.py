@@ -19,7 +19,8 @@ from napari_ectkd.models.checkpoint import save_checkpoint
 from napari_ectkd.models.inference import infer_logits, to_device
 from napari_ectkd.models.narrow import has_narrow_convolution
 from napari_ectkd.models.registry import find_model
-from napari_ectkd.training.batches import Batches, steps_per_epoch
+from napari_ectkd.training.batches import Batches
+from napari_ectkd.training.defaults import default_epochs
 from napari_ectkd.training.examples import N_EXAMPLES, save_examples
 from napari_ectkd.training.resume import load_state, save_state, seed_epoch
 from napari_ectkd.training.step import Stepper, Tally
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from napari_ectkd.training.config import TrainConfig
     from napari_ectkd.training.objective import Objective
 
-STEPS = 1500
-"""Batches that training takes by default; more changed little in our measurements."""
 MOST_VALIDATIONS = 60
 SECONDS_BETWEEN_SAVES = 20.0
 SAVING_SHARE = 20
@@ -59,11 +58,6 @@ class _Standing:
     best_metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     most_at_once: int | None = None
-
-
-def default_epochs(n_training: int, batch_size: int) -> int:
-    """Return the passes over the training picks that make about `STEPS` batches."""
-    return max(10, math.ceil(STEPS / steps_per_epoch(n_training, batch_size)))
 
 
 def fit(

@@ -28,7 +28,8 @@ from napari_ectkd.io.picks import Picks
 from napari_ectkd.io.star import write_picks
 from napari_ectkd.models.inference import infer_logits, to_device
 from napari_ectkd.runs import Run
-from napari_ectkd.training.batches import Material, steps_per_epoch
+from napari_ectkd.training.batches import Material
+from napari_ectkd.training.defaults import steps_per_epoch
 from napari_ectkd.training.folds import make_folds
 from napari_ectkd.training.loop import fit
 from napari_ectkd.training.objective import HardLabels
