@@ -147,7 +147,8 @@ def test_models_by_the_contract(ectkd):
     assert "ms_per_subtomogram" not in rows["compact"]
     small = ectkd("models", "--box", 24, "--json", "--time", "--batch-size", 2)
     names = {row["name"] for row in small.json["models"]}
-    assert names == {"dsrf3d_v2", "residual_small", "residual", "compact"}
+    ours = {"compact_nano", "compact", "compact_wide"}
+    assert names == {"dsrf3d_v2", "residual_small", "residual"} | ours
     assert all(row["ms_per_subtomogram"] > 0 for row in small.json["models"])
     assert "student1 needs a box of at least 27" in small.err
 

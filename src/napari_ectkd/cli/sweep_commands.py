@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.io.tomogram_list import TomogramEntry
+    from napari_ectkd.prediction.batch import Engine
 
 
 def sweep(
@@ -78,6 +79,7 @@ def sweep(
             output=output,
         )
         return
+    refuse_scheduler(scheduler)
 
     def stream(cancel: Cancel) -> Iterator[Event]:
         from napari_ectkd.io.star import write_picks
@@ -151,7 +153,9 @@ def run_many(
         tasks = make_tasks(
             said, model, config, out, picks=picks, mask=mask, scores=scores
         )
-        engine = in_this_process
+        engine: Engine = in_this_process
+        if scheduler is not None:
+            engine = _dask_engine(scheduler)
         result = yield from run_tasks(tasks, out, engine, cancel=cancel)
         yield Finished(result=result)
 
@@ -178,6 +182,25 @@ def run_many(
             f"{result['summary']}); put them right and start again: what is done is "
             "kept"
         )
+
+
+def refuse_scheduler(scheduler: str | None) -> None:
+    """Raise `ConfigError` if a scheduler was named for a single STAR file."""
+    if scheduler is not None:
+        raise ConfigError(
+            "--scheduler is for results in a folder: name one (--out FOLDER), which "
+            "may well be for one tomogram"
+        )
+
+
+def _dask_engine(scheduler: str) -> Engine:
+    try:
+        from napari_ectkd.prediction.on_dask import on_dask
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--scheduler needs Dask ({error}); install napari-ectkd[cluster]"
+        ) from error
+    return on_dask(scheduler)
 
 
 def with_options(entry: TomogramEntry, of: TomogramOptions) -> TomogramEntry:

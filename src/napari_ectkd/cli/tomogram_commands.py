@@ -15,7 +15,12 @@ from napari_ectkd.cli.options import (
     TomogramOptions,
     open_with,
 )
-from napari_ectkd.cli.sweep_commands import is_many, run_many, with_options
+from napari_ectkd.cli.sweep_commands import (
+    is_many,
+    refuse_scheduler,
+    run_many,
+    with_options,
+)
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import Finished, Saved
 from napari_ectkd.picking.config import PickConfig
@@ -108,6 +113,7 @@ def classify(
             output=output,
         )
         return
+    refuse_scheduler(scheduler)
     if len(files) > 1:
         raise ConfigError(
             f"{len(files)} files of picks for one tomogram; name one (--picks)"
