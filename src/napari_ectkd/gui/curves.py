@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 TRAINING = "#5aa9e6"
 VALIDATION = "#f4a259"
 TEACHER = "#c58af9"
+BASELINE = "#a8c66c"
 _AXES = "#9a9a9a"
 
+_BASELINE = "baseline_val_accuracy"
 _PLOTS = {"Loss": ("loss", "val_loss"), "Accuracy": ("accuracy", "val_accuracy")}
 
 
@@ -56,6 +58,11 @@ class Curves(QWidget):
         accuracy.getAxis("bottom").setLabel("epoch")
         accuracy.addItem(self._teacher, ignoreBounds=True)
         self._legend_teacher = graph.PlotDataItem(pen=self._teacher.pen)
+        pen = graph.mkPen(BASELINE, width=1.5, style=Qt.PenStyle.DashLine)
+        self._baseline = graph.PlotDataItem(pen=pen)
+        accuracy.plotItem.addItem(self._baseline)
+        self._points[_BASELINE] = ([], [])
+        self._curves[_BASELINE] = self._baseline
         self.clear()
 
     def clear(self) -> None:
@@ -65,6 +72,7 @@ class Curves(QWidget):
             values.clear()
             self._curves[name].setData([], [])
         self._set_teacher(None)
+        self.plots["Accuracy"].plotItem.legend.removeItem(self._baseline)
 
     def add(self, event: EpochEnd) -> None:
         """Draw one more epoch; one that was drawn before begins anew from there."""
@@ -74,10 +82,14 @@ class Curves(QWidget):
                 epochs.pop()
                 values.pop()
             if name in metrics:
+                if name == _BASELINE and not epochs:
+                    legend = self.plots["Accuracy"].plotItem.legend
+                    legend.removeItem(self._baseline)
+                    legend.addItem(self._baseline, "labels alone, validation")
                 epochs.append(event.epoch)
                 values.append(metrics[name])
             # One point is no line: show it as a dot.
-            symbol = "o" if len(epochs) < 30 else None
+            symbol = "o" if len(epochs) < 30 and name != _BASELINE else None
             self._curves[name].setData(epochs, values, symbol=symbol)
         for plot in self.plots.values():
             plot.setXRange(1, max(event.epochs, 2), padding=0.03)

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QListWidget, QListWidgetItem, QPushButton
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QPushButton,
+)
 
-from napari_ectkd.distillation.config import DistillConfig
-from napari_ectkd.gui.editors import ChoiceEdit
+from napari_ectkd.distillation.config import DistillConfig, SearchConfig
+from napari_ectkd.distillation.front import read_front, trial_run, use_trial
+from napari_ectkd.errors import EctkdError
+from napari_ectkd.events import Finished, Saved
+from napari_ectkd.gui.editors import ChoiceEdit, IntEdit
+from napari_ectkd.gui.forecast import about_student, about_teacher
+from napari_ectkd.gui.front_plot import FrontPlot
 from napari_ectkd.gui.learn_panel import LearnPanel
 from napari_ectkd.gui.result_table import ResultTable
+from napari_ectkd.io.atomic import make_folder
+from napari_ectkd.io.star import write_picks
 from napari_ectkd.models.registry import MODELS, model_names
+from napari_ectkd.runs import Run
 from napari_ectkd.training.run_list import FoundRun, find_run, find_runs
 
 if TYPE_CHECKING:
     import napari
+
+    from napari_ectkd.events import Event
 
 _RUN = Qt.ItemDataRole.UserRole
 
@@ -32,11 +51,24 @@ class DistillPanel(LearnPanel):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         self.teachers = QListWidget()
         self.browse_button = QPushButton("Browse…")
+        self.about_teachers = QLabel(wordWrap=True)
+        self.about_student = QLabel(wordWrap=True)
+        self.also_unlabeled = QCheckBox("Also learn from unlabeled picks")
+        self.baseline = QCheckBox("Also train it on labels alone, to compare")
+        self.search = QCheckBox("Try all student sizes")
+        self.trials = IntEdit(1, 1000, "runs")
+        self.front = FrontPlot()
+        self.front_hint = QLabel(wordWrap=True)
         self.comparison = ResultTable()
+        self.agreement_hint = QLabel(wordWrap=True)
+        self.agreement = ResultTable()
+        self.scores_hint = QLabel(wordWrap=True)
+        self._result: dict[str, Any] = {}
         super().__init__(
             napari_viewer,
             DistillConfig(),
             ["model", "temperature", "soft_weight", "epochs", "device"],
+            hidden=["unlabeled", "baseline"],
         )
         self.jobs.job("Training", can_go_on=True).ended.connect(self.refresh_runs)
 
@@ -49,6 +81,11 @@ class DistillPanel(LearnPanel):
         for other in chosen[1:]:
             if set(other.info.classes) != set(first.classes):
                 return "The chosen teachers know different classes; choose others"
+        if self.search.isChecked() and not find_spec("optuna"):
+            return (
+                "Trying all sizes needs optuna: pip install 'napari-ectkd[search]', or "
+                "take the tick away"
+            )
         return super().problem()
 
     def chosen_teachers(self) -> list[FoundRun]:
@@ -56,25 +93,89 @@ class DistillPanel(LearnPanel):
         items = [self.teachers.item(row) for row in range(self.teachers.count())]
         return [i.data(_RUN) for i in items if i.checkState() == Qt.CheckState.Checked]
 
-    def extra_arguments(self) -> list[str]:
-        """Return the teachers as arguments."""
-        return [a for t in self.chosen_teachers() for a in ("--teacher", str(t.path))]
+    def extra_arguments(self, run: Path) -> list[str]:
+        """Return teachers, unlabeled picks and the search as arguments."""
+        found = [a for t in self.chosen_teachers() for a in ("--teacher", str(t.path))]
+        if self.also_unlabeled.isEnabled() and self.also_unlabeled.isChecked():
+            picks = self.session.all_picks()
+            sizes = {n: t.voxel_size for n, t in self.session.tomograms.items()}
+            path = make_folder(run / "data") / "unlabeled-picks.star"
+            write_picks(path, picks[~picks.is_labeled], sizes)
+            found += ["--unlabeled", str(path)]
+        if self.search.isChecked():
+            found += ["--search", "--trials", str(self.trials.value())]
+        return found
 
     def show_result(self, result: dict[str, Any]) -> None:
         """Show the student against its teachers, and its scores by class."""
         super().show_result(result)
         rows = result["comparison"]
+        self._result = result
         self.comparison.show_comparison(rows)
+        self.scores_hint.show()
+        if "agreement" in result:
+            self.agreement.show_agreement(result["agreement"])
+            self.agreement_hint.setText(
+                "How often student and teacher say the same of the validation picks of "
+                "a class, and how often each is right:"
+            )
+            self.agreement_hint.show()
         times = {row["role"]: row["ms_per_subtomogram"] for row in rows}
         if {"teacher", "student"} <= times.keys():
             factor = times["teacher"] / times["student"]
-            text = f"The student is {factor:.3g} times as fast as its teacher. "
-            self.summary.setText(text + self.summary.text())
+            text = f"The student is {factor:.3g} times as fast as its teacher"
+            if "agreement" in result:
+                text += f" and says the same of {result['agreement']['share']:.1%}"
+            self.summary.setText(f"{text}. {self.summary.text()}")
+        self._show_front()
+
+    def use_student(self, trial: int) -> None:
+        """Make one student of the shown search its model, and show it."""
+        run = Run(self.job.folder)
+        if self.job.is_active:
+            return  # the search decides at its end
+        try:
+            use_trial(run, trial)
+        except EctkdError as error:
+            self.status.say(str(error), is_error=True)
+            return
+        for event in trial_run(run, trial).events():
+            if isinstance(event, Finished):
+                self.show_result(event.result)
+        self.status.say(f"Trial {trial} is now the model of {run.path.name}.")
+        self.refresh_runs()
+        # Whoever offers runs is to look again.
+        self.session.tomograms_changed.emit()
 
     def refresh_runs(self) -> None:
         """Look for runs and teachers in the project."""
         self._offer([r for r in find_runs(self.session.runs_folder()) if r.info])
         super().refresh_runs()
+
+    def _show_front(self) -> None:
+        """Draw accuracy against speed, as far as the job has come."""
+        try:
+            front = read_front(Run(self.job.folder))
+        except EctkdError:
+            front = []  # one student, and no search
+        if not front and "comparison" not in self._result:
+            return
+        self.front.show_networks(self._result.get("comparison", []), front)
+        self.front.show()
+        text = (
+            "Each point is a network: to the right is faster, up is more often right."
+        )
+        if front and not self.job.is_active:
+            text += (
+                " Click a point to use that student. Hollow ones are beaten in both."
+            )
+        self.front_hint.setText(text)
+        self.front_hint.show()
+
+    def _on_event(self, event: Event) -> None:
+        super()._on_event(event)
+        if isinstance(event, Saved) and event.what == "front":
+            self._show_front()
 
     def _model_chooser(self) -> ChoiceEdit:
         names = list(reversed(model_names("student"))) + model_names("teacher")
@@ -85,19 +186,79 @@ class DistillPanel(LearnPanel):
         self.teachers.setMaximumHeight(90)
         self.column.addWidget(self.teachers)
         self.column.addWidget(self.browse_button, 0, Qt.AlignmentFlag.AlignRight)
+        self.column.addWidget(self.about_teachers)
 
     def _build(self) -> None:
         super()._build()
-        self.column.insertWidget(self.column.indexOf(self.table), self.comparison)
+        row = QHBoxLayout()
+        row.addWidget(self.search, 1)
+        row.addWidget(self.trials)
+        self.trials.setValue(SearchConfig().trials)
+        self.baseline.setToolTip(
+            "<qt>The same student without a teacher: what it gains from the teacher is "
+            "the difference. Takes as long again</qt>"
+        )
+        self.search.setToolTip(
+            "<qt>Trains many students one after the other and draws accuracy against "
+            "speed; choose one of them then</qt>"
+        )
+        after = self.column.indexOf(self.form) + 1
+        self.column.insertWidget(after, self.about_student)
+        self.column.insertWidget(after + 1, self.also_unlabeled)
+        self.column.insertWidget(after + 2, self.baseline)
+        self.column.insertLayout(after + 3, row)
+        here = self.column.indexOf(self.summary)
+        self.column.insertWidget(here + 1, self.front)
+        self.column.insertWidget(here + 2, self.front_hint)
+        self.column.insertWidget(here + 3, self.comparison)
+        self.column.insertWidget(here + 4, self.agreement_hint)
+        self.column.insertWidget(here + 5, self.agreement)
+        self.column.insertWidget(here + 6, self.scores_hint)
+        self.scores_hint.setText("The student's predictions of the validation picks:")
 
     def _connect(self) -> None:
         super()._connect()
         self.browse_button.clicked.connect(self._browse)
         self.teachers.itemChanged.connect(self._on_teachers)
+        self.search.toggled.connect(self._refresh)
+        self.baseline.toggled.connect(self._set_baseline)
+        self.front.chosen.connect(self.use_student)
+        self.session.picks_changed.connect(self._refresh)
 
     def _forget(self) -> None:
         super()._forget()
-        self.comparison.hide()
+        self._result = {}
+        for widget in (
+            *(self.front, self.front_hint, self.comparison),
+            *(self.agreement_hint, self.agreement, self.scores_hint),
+        ):
+            widget.hide()
+
+    def _refresh(self) -> None:
+        super()._refresh()
+        chosen = self.chosen_teachers()
+        self.about_teachers.setText("<br>".join(map(about_teacher, chosen)))
+        self.about_teachers.setVisible(bool(chosen))
+        is_searching = self.search.isChecked()
+        self.trials.setEnabled(is_searching)
+        self.baseline.setEnabled(not is_searching)
+        self.form.editors["model"].setEnabled(not is_searching)
+        self.about_student.setVisible(bool(chosen) and not is_searching)
+        if chosen and not is_searching:
+            config = self.form.value()
+            self.about_student.setText(
+                about_student(config.model, chosen, config.batch_size)
+            )
+        picks = self.session.all_picks()
+        n = int((~picks.is_labeled).sum())
+        problem = "" if n else "All picks are labeled; pick more in step 1"
+        if self.data.box_px() is None:
+            problem = "Only with the labels in this window"
+        text = f"The teacher says what it thinks of {n} picks; the student learns that"
+        self.also_unlabeled.setEnabled(not problem)
+        self.also_unlabeled.setToolTip(f"<qt>{problem or text}</qt>")
+        name = "Also learn from unlabeled picks"
+        self.also_unlabeled.setText(name if problem else f"{name} ({n})")
 
     def _offer(self, runs: list[FoundRun]) -> None:
         """Offer teachers; those checked or browsed for stay."""
@@ -123,6 +284,11 @@ class DistillPanel(LearnPanel):
         state = Qt.CheckState.Checked if is_checked else Qt.CheckState.Unchecked
         item.setCheckState(state)
         self.teachers.addItem(item)
+
+    def _set_baseline(self, is_wanted: bool) -> None:
+        # The tick box stands in for the form's own, whose name says little.
+        config = self.form.value().model_copy(update={"baseline": is_wanted})
+        self.form.setValue(config)
 
     def _on_teachers(self) -> None:
         chosen = self.chosen_teachers()

@@ -25,6 +25,7 @@ from napari_ectkd.runs import Run
 from napari_ectkd.training.run_list import FoundRun, find_runs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from napari.components import ViewerModel
@@ -42,14 +43,18 @@ class LearnPanel(Panel):
     start_text: ClassVar[str]
 
     def __init__(
-        self, viewer: ViewerModel, config: TrainConfig, fields: list[str]
+        self,
+        viewer: ViewerModel,
+        config: TrainConfig,
+        fields: list[str],
+        hidden: Sequence[str] = (),
     ) -> None:
         super().__init__(viewer)
         self.session = Session.of(viewer)
         self.job = self.jobs.job(self.title, can_go_on=True)
         self.data = DataSource(self.session)
         editors = {"model": self._model_chooser(), "device": DeviceChooser()}
-        self.form = Form(config, fields, editors)
+        self.form = Form(config, fields, editors, hidden)
         self.name = QLineEdit()
         self.name.setToolTip("Name of the run's folder")
         self.start_button = QPushButton(self.start_text)
@@ -77,8 +82,8 @@ class LearnPanel(Panel):
             return f"{self.title} is at work; cancel it, or wait"
         return self.data.problem() or self._settings_problem()
 
-    def extra_arguments(self) -> list[str]:
-        """Return arguments of the command besides data and settings."""
+    def extra_arguments(self, run: Path) -> list[str]:
+        """Return a run's arguments besides data and settings; write what they name."""
         return []
 
     def show_result(self, result: dict[str, Any]) -> None:
@@ -98,7 +103,7 @@ class LearnPanel(Panel):
         try:
             data = self.data.write(run)
             settings = [*arguments(data), *arguments(self.form.value())]
-            extra = self.extra_arguments()
+            extra = self.extra_arguments(run)
             self._begin([self.command, *settings, *extra, "--out", str(run)], run)
         except EctkdError as error:
             self.status.say(str(error), is_error=True)
@@ -234,7 +239,7 @@ class LearnPanel(Panel):
             return f"{self.title} is at work"
         if run is None:
             return "No earlier runs in this project"
-        if not Run(run).resume_path.exists():
+        if not Run(run).can_resume():
             return f"{run.name} has finished, or saved no epoch to go on from"
         return ""
 

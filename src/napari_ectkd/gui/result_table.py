@@ -59,6 +59,15 @@ class ResultTable(QTableWidget):
         ]
         self.show_rows(["Class", "Precision", "Recall", "F1", "Picks"], rows)
 
+    def show_agreement(self, agreement: dict[str, Any]) -> None:
+        """Show by class how often student and teacher say the same."""
+        rows = [
+            [name, *(f"{of[k]:.0%}" for k in ("share", "student", "teacher")), _n(of)]
+            for name, of in agreement["classes"].items()
+        ]
+        columns = ["Class", "Agree", "Student", "Teacher", "Picks"]
+        self.show_rows(columns, rows)
+
     def show_comparison(self, comparison: Sequence[dict[str, Any]]) -> None:
         """Show teachers and student side by side, one column each."""
         slowest = max(entry["ms_per_subtomogram"] for entry in comparison)
@@ -66,11 +75,12 @@ class ResultTable(QTableWidget):
             "Network": lambda e: e["name"],
             "Parameters": lambda e: si(e["parameters"]),
             "MACs": lambda e: si(e["macs"]),
-            "ms per subtomogram": lambda e: f"{e['ms_per_subtomogram']:.3g}",
+            "Time, ms": lambda e: f"{e['ms_per_subtomogram']:.3g}",
             "Speed": lambda e: f"{slowest / e['ms_per_subtomogram']:.3g}×",
             "File size": lambda e: f"{si(e['size_bytes'])}B",
             "Accuracy": lambda e: _share(e.get("val_accuracy")),
             "Macro F1": lambda e: _share(e.get("val_macro_f1")),
+            "Confidence off by": lambda e: _share(e.get("calibration_error")),
         }
         rows = [[title, *map(get, comparison)] for title, get in lines.items()]
         self.show_rows(["", *(e["role"].capitalize() for e in comparison)], rows)
@@ -85,7 +95,7 @@ def si(number: float) -> str:
 
 
 def _n(scores: dict[str, Any]) -> str:
-    return str(scores["support"])
+    return str(scores["support"] if "support" in scores else scores["n"])
 
 
 def _share(value: float | None) -> str:
