@@ -1,7 +1,7 @@
 """What each setting does to the time of a training step, in one process, interleaved.
 
-The baseline is float32, eager, in the default layout, without augmentation but rotations
-and shifts. Each row changes one thing more, or one thing alone where it says so; the
+The baseline is float32, eager, in the default layout, augmented by rotations and shifts
+alone. Each row changes one thing more, or one thing alone where it says so; the
 figure is the median over rounds in which the rows take turns.
 
     python benchmarks/training_speed.py --model residual_small --box 32
