@@ -319,6 +319,6 @@ def test_data_that_cannot_serve_is_an_error(learn, make_mrc):
         list(stream)
     stream, run = learn("few", data=DataConfig(data=[folder]), epochs=1)
     warnings = texts_of(list(stream), is_warning=True)
-    assert any("only 1 labels of b" in text for text in warnings)
+    assert any("only 1 label of b" in text for text in warnings)
     assert any("no b in the validation part" in text for text in warnings)
     assert run.best_path.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtCore import QTimer
@@ -26,7 +27,6 @@ from napari_ectkd.training.run_list import FoundRun, find_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from napari.components import ViewerModel
 
@@ -207,8 +207,8 @@ class LearnPanel(Panel):
             self.figures.setText(_figures(event.metrics))
             self.figures.show()
         elif isinstance(event, Saved) and event.what == "examples":
-            # Beside the log: the folder may have moved since.
-            self.examples.show_run(self.job.folder)
+            # An ensemble's are in its members' folders.
+            self.examples.show_run(Path(event.path).parent)
             self.seen.show()
 
     def _on_done(self, result: dict[str, Any]) -> None:

@@ -47,7 +47,8 @@ class TrainPanel(LearnPanel):
         epochs = config.epochs or default_epochs(n_training, config.batch_size)
         of = min(n_training, config.batch_size)
         batches = f"{steps} batches" if steps > 1 else "1 batch"
-        return f"{epochs} epochs of {batches} of {of} subtomograms"
+        members = f"{config.members} times " if config.members > 1 else ""
+        return f"{members}{epochs} epochs of {batches} of {of} subtomograms"
 
     def show_result(self, result: dict[str, Any]) -> None:
         """Show what came of a run; of an ensemble, of each member alone too."""

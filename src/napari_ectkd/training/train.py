@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from napari_ectkd.training.config import TrainConfig
     from napari_ectkd.training.objective import Objective
 
-FEW, MANY = 3, 1000
+FEW, MANY = 4, 1000
 """Labels a class below which training is a gamble; labels in all from which the large
 teacher pays."""
 
@@ -168,7 +168,8 @@ def _say_what_matters(
             )
         if n < FEW:
             yield Noted(
-                text=f"only {n} labels of {name} to learn from; label more of them",
+                text=f"only {n} {'label' if n == 1 else 'labels'} of {name} to learn "
+                "from; label more of them",
                 is_warning=True,
             )
         if len(validation) and name not in data.label[validation]:

@@ -12,6 +12,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_ectkd.dataset.config import DataConfig
+from napari_ectkd.devices import Device
 from napari_ectkd.events import EpochEnd, Finished
 from napari_ectkd.gui.detail_curves import DetailCurves
 from napari_ectkd.gui.duplicate_dialog import DuplicateDialog
@@ -277,3 +278,35 @@ def test_suspect_labels_are_listed_and_shown(viewer, qtbot, answering):
     assert session.points_layer(name).selected_data == {5}
     assert viewer.dims.point[0] == pytest.approx(z, abs=10)
     assert list(session.picks(name).label) == labels  # nothing was changed
+
+
+def test_what_the_settings_come_to_is_said(viewer, qtbot):
+    session = Session.of(viewer)
+    name = session.current.name
+    panel = TrainPanel(viewer)
+    qtbot.addWidget(panel)
+    assert panel.plan() == ""
+    labels = ["a"] * 60 + ["b"] * 65
+    positions = np.random.default_rng(0).uniform(0, 100, (125, 3))
+    session.set_picks(name, Picks.create(positions, name, label=labels))
+    # 100 of 125 are learned from, in two batches; 1,500 batches are 750 epochs.
+    assert panel.plan_label.text() == "750 epochs of 2 batches of 50 subtomograms"
+    panel.form.editors["members"].setValue(3)
+    panel.form.editors["epochs"].setValue(7)
+    assert panel.plan() == "3 times 7 epochs of 2 batches of 50 subtomograms"
+
+
+def test_the_batch_is_proposed_from_the_device_s_memory(viewer, qtbot):
+    panel = TrainPanel(viewer)
+    qtbot.addWidget(panel)
+    batch = panel.form.editors["batch_size"]
+    panel.data.box.setValue(96)
+    small = [Device("cpu", "a processor", 8 * 2**30)]
+    panel.form.editors["device"].offer(small)
+    proposed = batch.value()
+    assert 4 <= proposed < 50
+    panel.form.editors["model"].setValue("residual_small")  # needs less
+    assert batch.value() > proposed
+    batch.setValue(11)
+    panel.form.editors["model"].setValue("residual")
+    assert batch.value() == 11  # what was chosen stays
