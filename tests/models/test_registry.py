@@ -13,6 +13,7 @@ from napari_ectkd.models.registry import (
     find_model,
     model_names,
 )
+from napari_ectkd.models.sweepable import Sweepable
 
 # Of the paper's networks: parameters and multiply-accumulates at box 40, 23 classes.
 PUBLISHED = {
@@ -103,6 +104,12 @@ def test_names_by_kind():
     students = {"student1", "student2", "student3", *ours}
     assert set(model_names("student")) == students
     assert set(model_names("teacher")) == set(model_names()) - students
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_registry_knows_what_can_be_swept(name):
+    model = build_model(name, 2, 32)
+    assert isinstance(model, Sweepable) is MODELS[name].is_sweepable
 
 
 def with_random_statistics(model, seed=0):

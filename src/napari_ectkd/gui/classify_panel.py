@@ -1,4 +1,4 @@
-"""The panel that classifies picks with a model."""
+"""The panel that classifies picks with a model, or finds them with it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from napari_ectkd.gui.status import JobStatus
 from napari_ectkd.io.picks import UNLABELED
 from napari_ectkd.io.star import read_picks, write_picks
 from napari_ectkd.models.checkpoint import CheckpointInfo, read_info
+from napari_ectkd.models.registry import find_model
 from napari_ectkd.training.run_list import find_runs
 
 if TYPE_CHECKING:
@@ -29,10 +30,13 @@ if TYPE_CHECKING:
     from napari_ectkd.io.tomogram import Tomogram
 
 _THIS, _ALL = "this", "all"
+_PICKS, _SWEEP = "picks", "sweep"
+LEAST_CONFIDENCE = 0.2
+"""Of the hits of a sweep that are kept: the slider hides those that are unsure."""
 
 
 class ClassifyPanel(Panel):
-    """Classifies picks, and shows the predictions by class and confidence."""
+    """Classifies picks or a whole tomogram; shows predictions by class, confidence."""
 
     correct_requested = Signal()
 
@@ -42,6 +46,9 @@ class ClassifyPanel(Panel):
         self.job = self.jobs.job("Classification")
         self.model = RunChooser()
         self.about = QLabel(wordWrap=True)
+        self.what = ChoiceEdit(
+            [(_PICKS, "the picks"), (_SWEEP, "every place: sweep the whole tomogram")]
+        )
         self.scope = ChoiceEdit([(_THIS, "this tomogram"), (_ALL, "all tomograms")])
         self.device = DeviceChooser()
         self.start_button = QPushButton("Classify")
@@ -52,6 +59,8 @@ class ClassifyPanel(Panel):
         self.correct_button = QPushButton("Train again with corrections")
         self.save_button = QPushButton("Save STAR…")
         self._queue: list[Tomogram] = []
+        self._at_work: Tomogram | None = None
+        self._is_sweep = False
         self._n_classified = 0
         self._folder: tempfile.TemporaryDirectory | None = None
         self._build()
@@ -66,13 +75,18 @@ class ClassifyPanel(Panel):
             return "Open a tomogram first"
         if self.model.value() is None:
             return "Choose a model: train or distill one, or browse for a run"
+        if self.what.value() == _SWEEP:
+            return self._sweep_problem()
         if not any(len(self.session.picks(t.name)) for t in self._chosen()):
-            return "No picks to classify: pick particles in step 1"
+            return "No picks to classify: pick particles in step 1, or sweep"
         return ""
 
     def start(self) -> None:
-        """Classify the picks of the chosen tomograms, one after the other."""
-        self._queue = [t for t in self._chosen() if len(self.session.picks(t.name))]
+        """Classify the picks of the chosen tomograms, or sweep them, one by one."""
+        is_sweep = self.what.value() == _SWEEP
+        self._queue = [
+            t for t in self._chosen() if is_sweep or len(self.session.picks(t.name))
+        ]
         self._n_classified = 0
         self._next()
 
@@ -89,7 +103,8 @@ class ClassifyPanel(Panel):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Model", self.model)
         form.addRow(self.about)
-        form.addRow("Picks of", self.scope)
+        form.addRow("Look at", self.what)
+        form.addRow("Of", self.scope)
         form.addRow("Device", self.device)
         self.column.addLayout(form)
         self.column.addWidget(self.start_button)
@@ -123,6 +138,7 @@ class ClassifyPanel(Panel):
         self.save_button.clicked.connect(self._save)
         self.correct_button.clicked.connect(self.correct_requested)
         self.model.valueChanged.connect(self._refresh)
+        self.what.valueChanged.connect(self._refresh)
         self.scope.valueChanged.connect(self._refresh)
         self.confidence.valueChanged.connect(session.set_min_confidence)
         self.job.done.connect(self._on_done)
@@ -140,7 +156,7 @@ class ClassifyPanel(Panel):
 
     def _next(self) -> None:
         """Start on the next tomogram of the queue."""
-        tomogram = self._queue.pop(0)
+        tomogram = self._at_work = self._queue.pop(0)
         self._folder = tempfile.TemporaryDirectory(prefix="ectkd-classify-")
         folder = Path(self._folder.name)
         try:
@@ -154,17 +170,40 @@ class ClassifyPanel(Panel):
         self.status.clear()
         self._refresh()
 
+    def _sweep_problem(self) -> str:
+        try:
+            info = read_info(self.model.value())
+        except EctkdError as error:
+            return str(error)
+        if not find_model(info.model).is_sweepable:
+            return (
+                f"{info.model} cannot be swept: it sees where its box ends; distill it "
+                "into compact in step 3"
+            )
+        if info.normalization.mode == "subtomogram":
+            return (
+                "This model wants each subtomogram normalized by itself, which no "
+                "sweep can do; train it with normalize set to data"
+            )
+        return ""
+
     def _command(self, tomogram: Tomogram, folder: Path) -> list[str]:
-        arguments = ["classify", str(tomogram.path.absolute())]
-        arguments += ["--picks", str(folder / "picks.star")]
+        self._is_sweep = self.what.value() == _SWEEP
+        arguments = ["sweep" if self._is_sweep else "classify"]
+        arguments += [str(tomogram.path.absolute())]
+        # All predictions are asked for: the slider alone hides those that are unsure.
+        least = "0"
+        if self._is_sweep:
+            least = str(LEAST_CONFIDENCE)
+        else:
+            arguments += ["--picks", str(folder / "picks.star")]
+        arguments += ["--min-confidence", least]
         arguments += ["--model", str(self.model.value())]
         arguments += ["--out", str(folder / "classes.star")]
         arguments += ["--voxel-size", repr(tomogram.voxel_size)]
         arguments += ["--invert" if tomogram.is_inverted else "--no-invert"]
         if tomogram.tilt_range is not None:
             arguments += ["--tilt-range", *map(str, tomogram.tilt_range)]
-        # All predictions are asked for: the slider alone hides those that are unsure.
-        arguments += ["--min-confidence", "0"]
         arguments += ["--device", str(self.device.value())]
         return [*arguments, "--job", str(folder)]
 
@@ -175,11 +214,19 @@ class ClassifyPanel(Panel):
         except EctkdError as error:
             self.status.say(str(error), is_error=True)
             return
-        self.session.merge_predictions(classified)
         if not self._n_classified:
             self.confidence.setValue(threshold)
         self._n_classified += int((classified.prediction != UNLABELED).sum())
-        self.status.say(f"{self._n_classified} picks classified.")
+        if not self._is_sweep:
+            self.session.merge_predictions(classified)
+            self.status.say(f"{self._n_classified} picks classified.")
+            return
+        name = self._at_work.name
+        n_new = self.session.take_swept(name, classified)
+        self.status.say(
+            f"{self._n_classified} particles found; in {name} {n_new} where no pick "
+            "was."
+        )
 
     def _on_ended(self) -> None:
         if self._folder is not None:
@@ -204,7 +251,14 @@ class ClassifyPanel(Panel):
             self.status.say(str(error), is_error=True)
 
     def _refresh(self) -> None:
-        set_problem(self.start_button, self.problem(), "Predict the class of each pick")
+        is_sweep = self.what.value() == _SWEEP
+        self.start_button.setText("Sweep" if is_sweep else "Classify")
+        hint = (
+            "Search the whole tomogram, without picking first"
+            if is_sweep
+            else "Predict the class of each pick"
+        )
+        set_problem(self.start_button, self.problem(), hint)
         self.about.setText(self._about_model())
         self.about.setVisible(bool(self.about.text()))
         picks = self.session.all_picks()

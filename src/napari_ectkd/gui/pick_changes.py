@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from napari_ectkd.io.picks import UNLABELED, join_picks
+from napari_ectkd.io.star import DIAMETER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,6 +47,21 @@ def join_new(old: Picks, new: Picks, distance: float) -> tuple[Picks, int]:
     gap, _ = KDTree(old.positions).query(new.positions)
     added = new[gap > distance]
     return join_picks([kept, added]), len(added)
+
+
+def join_swept(old: Picks, new: Picks) -> tuple[Picks, int]:
+    """Return picks with the hits of a sweep; and how many of them are new.
+
+    What an earlier sweep found and nobody labeled is gone; a hit within half its
+    class's diameter of a pick that is left is that pick.
+    """
+    earlier = np.zeros(len(old), dtype=bool)
+    if DIAMETER in old.foreign:
+        earlier = old.foreign[DIAMETER].notna().to_numpy() & ~old.is_labeled
+    kept = old[~earlier]
+    if not len(new):
+        return kept, 0
+    return join_new(kept, new, float(new.foreign[DIAMETER].astype(float).min()) / 2)
 
 
 def with_class_replaced(picks: Picks, old: str, new: str) -> Picks:

@@ -25,6 +25,7 @@ from napari_ectkd.gui.layers import (
 )
 from napari_ectkd.gui.pick_changes import (
     join_new,
+    join_swept,
     with_class_replaced,
     with_predictions_of,
 )
@@ -264,6 +265,17 @@ class Session(QObject):
         joined, n = join_new(self.picks(name), replace(picks, tomogram=owner), distance)
         self.set_picks(name, joined, text)
         return n
+
+    def take_swept(self, name: str, hits: Picks) -> int:
+        """Show a sweep's hits in place of an earlier one's; return how many are new.
+
+        Picks that somebody labeled or made by hand stay, see `join_swept`.
+        """
+        if name not in self.tomograms:
+            return 0
+        joined, n_new = join_swept(self.picks(name), hits)
+        self.set_picks(name, joined, "sweep")
+        return n_new
 
     def undo(self) -> None:
         """Take the last change of picks back."""

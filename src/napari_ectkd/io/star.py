@@ -44,6 +44,9 @@ PREDICTION = "ectkdPrediction"
 CONFIDENCE = "ectkdConfidence"
 PICK_ID = "ectkdPickId"
 PROBABILITY = "ectkdProbability_"
+DIAMETER = "ectkdDiameter"
+"""Å, of the predicted class, by which the hits of a sweep were kept apart: a column
+that only sweeps write, and that is carried along like those of other programs."""
 
 _OURS = (VOXEL_SIZE, LABEL, PREDICTION, CONFIDENCE, PICK_ID)
 

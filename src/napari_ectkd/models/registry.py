@@ -31,6 +31,8 @@ class ModelSpec:
         Highest rate of its schedule by default; without normalization layers, lower.
     builder
         Module and function, `function(n_classes, box_px)`.
+    is_sweepable
+        Whether it can be swept over a whole tomogram (`models.sweepable`).
     """
 
     name: str
@@ -39,6 +41,7 @@ class ModelSpec:
     min_box: int
     learning_rate: float
     builder: tuple[str, str]
+    is_sweepable: bool = False
 
 
 _TEACHERS = "napari_ectkd.models.teachers"
@@ -102,6 +105,7 @@ MODELS: dict[str, ModelSpec] = {
             23,
             3e-3,
             (_STUDENTS, "compact_nano"),
+            is_sweepable=True,
         ),
         ModelSpec(
             "compact",
@@ -110,6 +114,7 @@ MODELS: dict[str, ModelSpec] = {
             23,
             3e-3,
             (_STUDENTS, "compact"),
+            is_sweepable=True,
         ),
         ModelSpec(
             "compact_wide",
@@ -118,6 +123,7 @@ MODELS: dict[str, ModelSpec] = {
             23,
             3e-3,
             (_STUDENTS, "compact_wide"),
+            is_sweepable=True,
         ),
     )
 }

@@ -23,6 +23,7 @@ from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import Noted, Progress
 from napari_ectkd.io.picks import NONE, Picks
 from napari_ectkd.io.scores import ScoresWriter, unfinished_path
+from napari_ectkd.io.star import DIAMETER
 from napari_ectkd.models.checkpoint import load_checkpoint
 from napari_ectkd.models.sweepable import Sweepable
 from napari_ectkd.picking.blobs import SCORE
@@ -56,8 +57,6 @@ if TYPE_CHECKING:
     from napari_ectkd.prediction.grid import Spans
     from napari_ectkd.prediction.scorers import Scorer
 
-DIAMETER = "ectkdDiameter"
-"""Foreign column: Å, of the predicted class, by which picks were kept apart."""
 TILE = 256
 """Edge of a tile with its rim in voxels, where nobody says otherwise: 0.3 GB of memory
 in each thread. Larger ones waste less on the rim and fit the caches less."""
