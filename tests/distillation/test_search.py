@@ -130,6 +130,9 @@ def test_a_search_that_was_stopped_goes_on(start, monkeypatch):
     assert read_info(run.path) == read_info(trial_run(run, used["trial"]).path)
     assert result["model"] == used["model"]
     assert result["val_accuracy"] == used["val_accuracy"]
+    theirs, ours = (e["ms_per_subtomogram"] for e in result["comparison"])
+    assert ours == used["ms_per_subtomogram"]
+    assert theirs / ours == pytest.approx(used["speed"])
     assert [e.path for e in events if isinstance(e, Saved)][-1] == str(run.best_path)
     assert asked == [24]  # all subtomograms once, for the first trial
 

@@ -122,6 +122,24 @@ def use_trial(run: Run, number: int) -> list[dict[str, Any]]:
     return rows
 
 
+def with_times_of(row: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """Return a trial's result with the times that the front was drawn from.
+
+    A trial measured student and teacher when it ended; at the end of the search all
+    students were measured in turns, which is what can be compared.
+    """
+    ms = row["ms_per_subtomogram"]
+    times = {"student": ms, "teacher": ms * row["speed"]}
+    # Several teachers count as the first, which the speed is told against.
+    comparison = [
+        entry | {"ms_per_subtomogram": times[entry["role"]]}
+        if entry["role"] == "student" or index == 0
+        else entry
+        for index, entry in enumerate(result["comparison"])
+    ]
+    return result | {"comparison": comparison}
+
+
 def front_path(run: Run) -> Path:
     """Return where a search keeps its students' figures."""
     return run.path / "front.json"

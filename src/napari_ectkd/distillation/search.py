@@ -18,6 +18,7 @@ from napari_ectkd.distillation.front import (
     recommended,
     trial_run,
     use_trial,
+    with_times_of,
     write_front,
 )
 from napari_ectkd.distillation.soft_labels import load_teacher
@@ -151,9 +152,13 @@ def _search(
     rows = use_trial(run, chosen["trial"])
     yield Saved(what="front", path=str(run.path))
     yield Saved(what="model", path=str(run.best_path))
-    result = _result_of(trial_run(run, chosen["trial"])) or {}
+    result = _result_of(trial_run(run, chosen["trial"]))
+    if result is None:
+        raise RuntimeError(f"the log of trial {chosen['trial']} has lost its end")
     total = sum(row["seconds"] for row in rows)
-    yield Finished(result=result | {"front": rows, "seconds": total})
+    yield Finished(
+        result=with_times_of(chosen, result) | {"front": rows, "seconds": total}
+    )
 
 
 def _study(run: Run, config: DistillConfig, names: Sequence[str]) -> Any:

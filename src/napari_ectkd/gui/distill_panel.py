@@ -18,7 +18,12 @@ from qtpy.QtWidgets import (
 )
 
 from napari_ectkd.distillation.config import DistillConfig, SearchConfig
-from napari_ectkd.distillation.front import read_front, trial_run, use_trial
+from napari_ectkd.distillation.front import (
+    read_front,
+    trial_run,
+    use_trial,
+    with_times_of,
+)
 from napari_ectkd.errors import EctkdError
 from napari_ectkd.events import Finished, Saved
 from napari_ectkd.gui.editors import ChoiceEdit, IntEdit
@@ -135,13 +140,14 @@ class DistillPanel(LearnPanel):
         if self.job.is_active:
             return  # the search decides at its end
         try:
-            use_trial(run, trial)
+            rows = use_trial(run, trial)
         except EctkdError as error:
             self.status.say(str(error), is_error=True)
             return
+        [row] = [row for row in rows if row["trial"] == trial]
         for event in trial_run(run, trial).events():
             if isinstance(event, Finished):
-                self.show_result(event.result)
+                self.show_result(with_times_of(row, event.result))
         self.status.say(f"Trial {trial} is now the model of {run.path.name}.")
         self.refresh_runs()
         # Whoever offers runs is to look again.
