@@ -402,7 +402,9 @@ def _row(run: FoundRun, epoch: str) -> tuple[str, ...]:
 def _changed(path: Path) -> float:
     """Return when a run's files last changed."""
     newest = 0.0
-    for name in ("events.jsonl", "config.json", "best.safetensors", "queue.json"):
+    # process.json: a run that begins again has not said anything yet.
+    names = ("events.jsonl", "config.json", "process.json", "queue.json")
+    for name in (*names, "best.safetensors"):
         try:
             newest = max(newest, (path / name).stat().st_mtime)
         except OSError:

@@ -142,7 +142,7 @@ def test_a_run_is_resumed_and_followed(panel, runs, qtbot, monkeypatch):
 
 def test_a_run_that_another_window_started_is_followed(panel, runs, qtbot, monkeypatch):
     monkeypatch.setenv("FAKE_WORKER", "wait")
-    other = Job()
+    other = panel.jobs.job("Training", can_go_on=True)  # stopped whatever happens
     other.start(["train", "--out", str(runs[1].path)], runs[1].path)
     qtbot.waitUntil(runs[1].is_running)
     panel.refresh()
