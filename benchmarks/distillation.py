@@ -24,7 +24,7 @@ from napari_ectkd.distillation.distill import distill
 from napari_ectkd.events import Cancel
 from napari_ectkd.runs import Run
 from rows import Place, ask, drain, read_rows, row_path, summary, write_row
-from teachers import LABELS, ROWS, SEEDS, train_run
+from teachers import ALL, LABELS, ROWS, SEEDS, train_run
 
 STUDENT = "compact"
 
@@ -96,9 +96,8 @@ def make(name: str, place: Place) -> None:
         paths.append(place.run(run))
     data = place.labeled(int(labels), int(seed))
     unlabeled = [place.unlabeled()] if row.is_unlabeled else []
-    config = DistillConfig(
-        model=STUDENT, seed=int(seed), unlabeled=unlabeled, **row.settings
-    )
+    given = ALL | row.settings
+    config = DistillConfig(model=STUDENT, seed=int(seed), unlabeled=unlabeled, **given)
     student = Run(place.run(name))
     shutil.rmtree(student.path, ignore_errors=True)
     student.create(
@@ -114,7 +113,7 @@ def make(name: str, place: Place) -> None:
         + (", also of unlabeled ones" if row.is_unlabeled else ""),
         "labels": int(labels),
         "seed": int(seed),
-        "settings": row.settings,
+        "settings": given,
         "training_seconds": round(result["seconds"], 1),
     }
     write_row(name, facts, ask(place, [name], is_averaged=False))
