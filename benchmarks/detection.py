@@ -1,6 +1,6 @@
 """What a sweep finds in a crowded tomogram, beside picking first, then classifying.
 
-Complexes of 240 kDa and up at common noise, SNR 0.1 for the median class, with the truth
+Complexes of 240 kDa and up at common noise, SNR 0.1 for the median class, the truth
 known. The same student each time; a particle counts as found within 100 Å of its
 center, misses and false alarms count against a class. Students differ in what they were
 shown of `none`: nothing but empty noise between particles far apart; also particles off
