@@ -1,7 +1,10 @@
 import csv
 import json
 
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.distillation import search as stage
@@ -117,6 +120,15 @@ def test_a_search_that_was_stopped_goes_on(start, monkeypatch):
     assert [row["trial"] for row in rows] == [1, 2, 3]
     assert {row["model"] for row in rows[:2]} == {"compact", "residual_small"}
     assert rows == read_front(run)
+    # Each network was tried with the settings given, also the one that was stopped,
+    # and the tuner was told of each what came of it.
+    assert [row["temperature"] for row in rows[:2]] == [2.0, 2.0]
+    study = optuna.load_study(
+        study_name="search",
+        storage=JournalStorage(JournalFileBackend(str(run.search_path))),
+    )
+    told = [(t.params["model"], t.values) for t in study.trials]
+    assert told == [(r["model"], [r["val_accuracy"], r["macs"]]) for r in rows]
     with (run.path / "front.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [float(r["val_accuracy"]) for r in table] == [

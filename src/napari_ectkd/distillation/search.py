@@ -36,6 +36,7 @@ from napari_ectkd.events import (
 from napari_ectkd.models.checkpoint import load_checkpoint
 from napari_ectkd.models.cost import time_models
 from napari_ectkd.models.registry import find_model, model_names
+from napari_ectkd.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from napari_ectkd.dataset.config import DataConfig
     from napari_ectkd.distillation.config import DistillConfig, SearchConfig
     from napari_ectkd.events import Cancel, Event
-    from napari_ectkd.runs import Run
 
 PAPER = ("student1", "student2", "student3")
 """Left out: their first block at full resolution makes them slow at any accuracy."""
@@ -125,23 +125,29 @@ def _search(
         result = _result_of(trial)
         if result is None:
             cancel.check()
-            asked = study.ask(space)
-            settings = _settings(config, asked.params)
             if trial.config_path.exists():  # begun before: by the settings it had
+                asked = int(trial.config()["asked"])
                 settings = config.model_validate(trial.config()["config"])
+            else:
+                new = study.ask(space)
+                asked, settings = new.number, _settings(config, new.params)
             try:
                 result = yield from _try(
-                    teachers, data_config, settings, trial, number, how.trials, cancel
+                    *(teachers, data_config, settings, trial),
+                    *(number, how.trials, asked, cancel),
                 )
-            except CancelledError:
-                raise
             except EctkdError as error:
                 if not rows:
                     raise  # it would stop the others too
-                study.tell(asked, state=optuna.trial.TrialState.FAIL)
+                failed = optuna.trial.TrialState.FAIL
+                study.tell(asked, state=failed, skip_if_finished=True)
                 yield Noted(text=f"trial {number}: {error}", is_warning=True)
                 continue
-            study.tell(asked, [result["val_accuracy"], result["macs"]])
+        study.tell(
+            int(trial.config()["asked"]),
+            [result["val_accuracy"], result["macs"]],
+            skip_if_finished=True,
+        )
         rows.append(_row(number, trial, result))
         mark_front(rows)
         write_front(run, rows)
@@ -179,10 +185,14 @@ def _study(run: Run, config: DistillConfig, names: Sequence[str]) -> Any:
         )
         n = len(study.trials)
         study.sampler = optuna.samplers.TPESampler(seed=config.seed + n)
-    # A trial that was under way when the search stopped is asked for again.
+    # A trial that was under way has a folder, unless the search was killed before.
+    known = {
+        Run(f.parent).config()["asked"] for f in run.path.glob("trial-*/config.json")
+    }
     for left in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
-        study.tell(left.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(left.params)
+        if left.number not in known:
+            study.tell(left.number, state=optuna.trial.TrialState.FAIL)
+            study.enqueue_trial(left.params)
     if not n:
         for name in names:
             study.enqueue_trial(
@@ -228,6 +238,7 @@ def _try(
     trial: Run,
     number: int,
     n: int,
+    asked: int,
     cancel: Cancel,
 ) -> Generator[Event, None, dict[str, Any]]:
     """Distill one student in a run of its own; return its result."""
@@ -239,6 +250,7 @@ def _try(
                 "data": data_config.model_dump(mode="json"),
                 "config": config.model_dump(mode="json"),
                 "teachers": [str(path) for path in teachers],
+                "asked": asked,  # the tuner's number of it
             }
         )
         _share_soft_labels(trial)

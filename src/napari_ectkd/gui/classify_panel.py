@@ -290,6 +290,9 @@ def describe(info: CheckpointInfo) -> str:
     text = f"{info.model} for {classes}; box {info.box} at {info.voxel_size:g} Å."
     if info.calibration is None:
         return f"{text} Its confidence was never calibrated."
+    if not info.min_confidence:
+        share = info.calibration.precision
+        return f"{text} Calibrated: about {share:.0%} of its predictions are right."
     return (
         f"{text} Calibrated: predictions below {info.min_confidence:.2f} are shown as "
         f"unknown, {info.calibration.precision:.0%} of the others should be right."
