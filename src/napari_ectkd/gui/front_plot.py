@@ -97,9 +97,9 @@ class FrontPlot(QWidget):
             self.plot.addItem(line)
         self.scatter.setData([self._spot(point) for point in points])
         self.plot.addItem(self.scatter)
-        named = [point for point in points if point.is_used]
+        named = [p for p in points if p.is_used]
         for point in named:
-            self._name(point, named)
+            self._name(point, points)
         self._set_ranges([point.place for point in points])
 
     def _spot(self, point: _Point) -> dict[str, Any]:
@@ -117,18 +117,19 @@ class FrontPlot(QWidget):
     def _name(self, point: _Point, others: Sequence[_Point]) -> None:
         """Write beside a point what it is: the lower of two neighbors further down."""
         text = f"{point.role} {point.speed:.3g}×, {100 * point.accuracy:.1f} %"
+        is_lower = False
         if point.role == "teacher":
-            side, height = -0.12, 0.5
             text = f"teacher {100 * point.accuracy:.1f} %"
         else:
             fellows = [p for p in others if p.role not in ("teacher", point.role)]
-            # Where there is room: 8 times as fast is in the right half of the plot.
-            side = 1.1 if point.speed > 8 else -0.12
-            height = 0.5
-            if fellows:
-                height = 0.0 if point.accuracy < fellows[0].accuracy else 1.0
+            is_lower = bool(fellows) and point.accuracy < fellows[0].accuracy
+        low, high = _x_range([p.place[0] for p in others])
+        # Shifted as far as the point is across the plot, so that no end is cut off.
+        across = (point.place[0] - low) / (high - low)
         color, _ = _LOOKS[point.role]
-        label = self._graph.TextItem(text, color=color, anchor=(side, height))
+        label = self._graph.TextItem(
+            text, color=color, anchor=(across, -0.4 if is_lower else 1.4)
+        )
         label.setPos(*point.place)
         self.plot.addItem(label)
 
@@ -136,14 +137,19 @@ class FrontPlot(QWidget):
         if not places:
             return
         x, y = zip(*places, strict=True)
-        self.plot.setXRange(min(*x, 0) - 0.1, max(*x, 1.2) + 0.15, padding=0)
-        margin = max(1.5, 0.35 * (max(y) - min(y)))
+        self.plot.setXRange(*_x_range(x), padding=0)
+        margin = max(2.0, 0.35 * (max(y) - min(y)))
         self.plot.setYRange(min(y) - margin, min(max(y) + margin, 102), padding=0)
 
     def _on_click(self, _item: object, points: Sequence[Any], *_: object) -> None:
         trials = [int(point.data()) for point in points if point.data()]
         if trials:
             self.chosen.emit(trials[0])
+
+
+def _x_range(x: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of the plot for points at these powers of ten."""
+    return min(*x, 0.0) - 0.1, max(*x, 1.2) + 0.1
 
 
 def _compared(comparison: Sequence[dict[str, Any]], with_student: bool) -> list[_Point]:
