@@ -93,6 +93,8 @@ def _run_stages(out: Path, seed: int, console: Console) -> dict[str, Any]:
         per_class=120,
         none=240,
         neighbors=0.5,
+        # As far as automatic picks are: those of dumbbells sit on one of two lobes.
+        off_center=4,
         tilt_range=TILT_RANGE,
         seed=seed + 1,
     )

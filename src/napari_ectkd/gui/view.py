@@ -55,6 +55,7 @@ def show(
             "virtual screen: xvfb-run -a ectkd view …"
         )
     import napari
+    from qtpy.QtCore import QThreadPool
 
     viewer = napari.Viewer(title="napari-ectkd", show=True)
     viewer.window.resize(*WINDOW)
@@ -65,6 +66,8 @@ def show(
         napari.run()
         return
     save_screenshot(viewer, screenshot)
+    # The search for devices would report to a window that is gone.
+    QThreadPool.globalInstance().waitForDone()
     viewer.close()
 
 
