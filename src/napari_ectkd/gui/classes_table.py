@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import numpy as np
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
@@ -22,14 +23,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_ectkd.errors import EctkdError
-from napari_ectkd.gui.layers import shown_class
+from napari_ectkd.gui.overlay import is_visible, shown_class
 from napari_ectkd.gui.panel import set_problem
 from napari_ectkd.io.picks import NONE, UNKNOWN, UNLABELED
 
 if TYPE_CHECKING:
     from napari_ectkd.gui.session import Session
 
-COLUMNS = ("show", "class", "key", "labeled", "predicted")
+COLUMNS = ("shown", "class", "key", "labeled", "predicted")
 _SHOW, _NAME, _KEY, _LABELED, _PREDICTED = range(5)
 _WORDS = {UNLABELED: "(no label)", UNKNOWN: "unknown", NONE: "none"}
 _TIPS = {
@@ -40,11 +41,19 @@ _TIPS = {
 
 
 class ClassesTable(QWidget):
-    """Shows and edits the classes of a session; `chosen` says which row was clicked."""
+    """Shows and edits the classes of a session; `chosen` says which row was clicked.
+
+    Parameters
+    ----------
+    session
+        Whose classes.
+    is_editable
+        Whether classes can be added and changed here; else they are counted and hidden.
+    """
 
     chosen = Signal(str)
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, is_editable: bool = True) -> None:
         super().__init__()
         self._session = session
         self._names: list[str] = []
@@ -64,6 +73,13 @@ class ClassesTable(QWidget):
         self.rename_button = QPushButton("Rename…")
         self.remove_button = QPushButton("Remove")
         self._build()
+        if not is_editable:
+            self.table.hideColumn(_KEY)
+            for widget in (self.new_name, self.add_button, self.color_button):
+                widget.hide()
+            self.rename_button.hide()
+            self.remove_button.hide()
+        session.overlay_changed.connect(self.refresh)
         session.classes_changed.connect(self.refresh)
         session.picks_changed.connect(self.refresh)
         session.tomograms_changed.connect(self.refresh)
@@ -77,12 +93,18 @@ class ClassesTable(QWidget):
     def refresh(self) -> None:
         """Show the classes and numbers of now."""
         session = self._session
-        picks = session.all_picks()
-        labeled = Counter(picks.label)
-        predicted = Counter(
-            shown_class(picks.with_labels(UNLABELED), session.min_confidence)
-        )
-        shown = Counter(shown_class(picks, session.min_confidence))
+        labeled, predicted = Counter(), Counter()
+        shown, visible = Counter(), Counter()
+        for tomogram in session.tomograms.values():
+            picks = session.picks(tomogram.name)
+            labeled.update(picks.label)
+            bare = shown_class(picks.with_labels(UNLABELED), session.overlay)
+            predicted.update(bare)
+            here = np.where(picks.is_labeled, picks.label, bare)
+            shown.update(here)
+            visible.update(
+                here[is_visible(picks, here, session.hidden, session.overlay, tomogram)]
+            )
         names = [*session.classes, NONE]
         names += [n for n in (UNKNOWN, UNLABELED) if shown[n]]
         keys = {name: str(i) for i, name in enumerate(session.classes[:9], start=1)}
@@ -92,7 +114,7 @@ class ClassesTable(QWidget):
         self.table.setRowCount(len(names))
         self._names = names
         for row, name in enumerate(names):
-            self._fill(row, name, keys.get(name, ""))
+            self._fill(row, name, keys.get(name, ""), visible[name])
             n_labeled = labeled[name] if name != UNLABELED else shown[UNLABELED]
             self._cell(row, _LABELED, str(n_labeled) if n_labeled else "")
             n_predicted = predicted[name] if name != UNLABELED else 0
@@ -128,14 +150,14 @@ class ClassesTable(QWidget):
         self.rename_button.clicked.connect(self._rename)
         self.remove_button.clicked.connect(self._remove)
 
-    def _fill(self, row: int, name: str, key: str) -> None:
-        item = QTableWidgetItem()
+    def _fill(self, row: int, name: str, key: str, n_visible: int) -> None:
+        item = QTableWidgetItem(f"{n_visible:,}")
         is_shown = name not in self._session.hidden
         item.setFlags(Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsEnabled)
         item.setCheckState(
             Qt.CheckState.Checked if is_shown else Qt.CheckState.Unchecked
         )
-        item.setToolTip("Uncheck to hide these picks")
+        item.setToolTip("How many the filters let through; uncheck to hide all")
         self.table.setItem(row, _SHOW, item)
         self._cell(row, _NAME, _WORDS.get(name, name))
         self._cell(row, _KEY, key)

@@ -6,16 +6,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QLabel, QPushButton
-from superqt import QLabeledDoubleSlider
 
 from napari_ectkd.errors import EctkdError
-from napari_ectkd.gui.class_filter import ClassFilter
+from napari_ectkd.gui.classes_table import ClassesTable
 from napari_ectkd.gui.device_chooser import DeviceChooser
 from napari_ectkd.gui.editors import ChoiceEdit
+from napari_ectkd.gui.filter_form import FilterForm
 from napari_ectkd.gui.panel import Panel, set_problem
 from napari_ectkd.gui.run_list import RunChooser
+from napari_ectkd.gui.score_histogram import ScoreHistogram
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.status import JobStatus
 from napari_ectkd.io.picks import UNLABELED
@@ -53,8 +54,9 @@ class ClassifyPanel(Panel):
         self.device = DeviceChooser()
         self.start_button = QPushButton("Classify")
         self.status = JobStatus(self.job)
-        self.confidence = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
-        self.classes = ClassFilter(self.session)
+        self.filters = FilterForm(self.session)
+        self.classes = ClassesTable(self.session, is_editable=False)
+        self.histogram = ScoreHistogram(self.session)
         self.hint = QLabel(wordWrap=True)
         self.correct_button = QPushButton("Train again with corrections")
         self.save_button = QPushButton("Save STAR…")
@@ -110,17 +112,9 @@ class ClassifyPanel(Panel):
         self.column.addWidget(self.start_button)
         self.column.addWidget(self.status)
         self.add_heading("Shown")
-        self.confidence.setRange(0, 1)
-        self.confidence.setDecimals(2)
-        self.confidence.setSingleStep(0.01)
-        self.confidence.setValue(self.session.min_confidence)
-        self.confidence.setToolTip(
-            "<qt>Predictions less confident than this are shown as unknown</qt>"
-        )
-        row = QFormLayout()
-        row.addRow("Confidence from", self.confidence)
-        self.column.addLayout(row)
         self.column.addWidget(self.classes)
+        self.column.addWidget(self.filters)
+        self.column.addWidget(self.histogram)
         self.column.addWidget(self.hint)
         self.column.addWidget(self.correct_button)
         self.correct_button.setToolTip(
@@ -140,7 +134,7 @@ class ClassifyPanel(Panel):
         self.model.valueChanged.connect(self._refresh)
         self.what.valueChanged.connect(self._refresh)
         self.scope.valueChanged.connect(self._refresh)
-        self.confidence.valueChanged.connect(session.set_min_confidence)
+        self.classes.chosen.connect(self.histogram.choose)
         self.job.done.connect(self._on_done)
         self.job.ended.connect(self._on_ended)
         session.tomograms_changed.connect(self.refresh_runs)
@@ -210,12 +204,15 @@ class ClassifyPanel(Panel):
     def _on_done(self) -> None:
         try:
             classified = read_picks(self.job.folder / "classes.star")
-            threshold = read_info(self.model.value()).min_confidence
+            info = read_info(self.model.value())
         except EctkdError as error:
             self.status.say(str(error), is_error=True)
             return
         if not self._n_classified:
-            self.confidence.setValue(threshold)
+            diameters = {**self.session.overlay.diameters, **info.diameters}
+            self.session.set_overlay(
+                min_confidence=info.min_confidence, diameters=diameters
+            )
         self._n_classified += int((classified.prediction != UNLABELED).sum())
         if not self._is_sweep:
             self.session.merge_predictions(classified)

@@ -14,8 +14,15 @@ import numpy as np
 import pandas as pd
 
 from napari_ectkd.gui.display import DisplayedVolume
+from napari_ectkd.gui.overlay import (
+    Overlay,
+    is_visible,
+    opacity,
+    shown_class,
+    shown_diameters,
+)
 from napari_ectkd.gui.palette import Palette
-from napari_ectkd.io.picks import UNKNOWN, UNLABELED, Picks
+from napari_ectkd.io.picks import UNLABELED, Picks
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -76,7 +83,7 @@ def add_picks_layer(viewer: ViewerModel, tomogram: Tomogram) -> Points:
         scale=(tomogram.voxel_size,) * 3,
         units="angstrom",
         axis_labels=AXES,
-        features=_features(Picks.empty(), 0.0),
+        features=_features(Picks.empty(), Overlay()),
         feature_defaults=_NEW_POINT,
         border_width=BORDER,
         projection_mode="rescale_spherical",
@@ -92,12 +99,12 @@ def layer_picks_name(layer: Any) -> str | None:
 
 
 def put_picks(
-    layer: Points, picks: Picks, tomogram: Tomogram, min_confidence: float
+    layer: Points, picks: Picks, tomogram: Tomogram, overlay: Overlay
 ) -> None:
     """Show picks in a layer; see `paint_picks` for their color and size."""
     layer.selected_data = set()
     layer.data = picks.positions / tomogram.voxel_size
-    _set_features(layer, _features(picks, min_confidence))
+    _set_features(layer, _features(picks, overlay))
     layer.metadata = {KEY: {"picks_of": tomogram.name, "picks": picks}}
 
 
@@ -115,33 +122,33 @@ def paint_picks(
     layer: Points,
     palette: Palette,
     hidden: set[str],
-    diameter_px: float,
-    min_confidence: float,
+    diameter: float,
+    overlay: Overlay,
+    tomogram: Tomogram,
 ) -> None:
-    """Give a layer's points the color of their class, the size, and hide some."""
+    """Give a layer's points color, opacity and size, and hide some.
+
+    Only what has changed is set: napari draws anew after each.
+    """
     picks: Picks = layer.metadata[KEY]["picks"]
-    names = shown_class(picks, min_confidence)
-    features = layer.features
-    if list(features["class"]) != list(names):
-        _set_features(layer, features.assign(**{"class": names}))
+    names = shown_class(picks, overlay)
+    if not np.array_equal(layer.features["class"].to_numpy(dtype=object), names):
+        _set_features(layer, layer.features.assign(**{"class": names}))
     if len(names):
         colors = _rgba(palette, names)
-        layer.border_color = colors
-        layer.face_color = colors * (1, 1, 1, FILL)
-        layer.size = diameter_px
-        layer.shown = ~np.isin(names, list(hidden))
-    layer.current_size = diameter_px
+        colors[:, 3] = opacity(picks, names, overlay)
+        diameters = shown_diameters(picks, names, overlay, diameter)
+        _set(layer, "border_color", colors)
+        _set(layer, "face_color", colors * (1, 1, 1, FILL))
+        _set(layer, "size", diameters / tomogram.voxel_size)
+        _set(layer, "shown", is_visible(picks, names, hidden, overlay, tomogram))
+    layer.current_size = diameter / tomogram.voxel_size
 
 
-def shown_class(picks: Picks, min_confidence: float) -> NDArray[np.object_]:
-    """Return what each pick is shown as: label, prediction, unknown or nothing."""
-    sure = picks.confidence >= min_confidence
-    has_prediction = picks.prediction != UNLABELED
-    # A pick may carry a prediction without a number; it is taken at its word.
-    sure |= np.isnan(picks.confidence)
-    prediction = np.where(sure | ~has_prediction, picks.prediction, UNKNOWN)
-    names: NDArray[np.object_] = np.where(picks.is_labeled, picks.label, prediction)
-    return names
+def _set(layer: Points, name: str, values: NDArray) -> None:
+    before = np.asarray(getattr(layer, name))
+    if before.shape != values.shape or not np.allclose(before, values, atol=1e-6):
+        setattr(layer, name, values)
 
 
 def _set_features(layer: Points, features: pd.DataFrame) -> None:
@@ -150,10 +157,10 @@ def _set_features(layer: Points, features: pd.DataFrame) -> None:
     layer.feature_defaults = _NEW_POINT
 
 
-def _features(picks: Picks, min_confidence: float) -> pd.DataFrame:
+def _features(picks: Picks, overlay: Overlay) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "class": shown_class(picks, min_confidence),
+            "class": shown_class(picks, overlay),
             "label": picks.label,
             "prediction": picks.prediction,
             "confidence": picks.confidence,
@@ -164,9 +171,12 @@ def _features(picks: Picks, min_confidence: float) -> pd.DataFrame:
 
 def _rgba(palette: Palette, names: NDArray[np.object_]) -> NDArray[np.float64]:
     """Return `(n, 4)` opaque colors of class names."""
-    hexes = [palette.color(name).lstrip("#") for name in names]
+    code, classes = pd.factorize(names)
+    hexes = [palette.color(name).lstrip("#") for name in classes]
     rgb = [[int(text[i : i + 2], 16) / 255 for i in (0, 2, 4)] for text in hexes]
-    return np.column_stack([np.reshape(rgb, (-1, 3)), np.ones(len(hexes))])
+    table = np.column_stack([np.reshape(rgb, (-1, 3)), np.ones(len(hexes))])
+    colors: NDArray[np.float64] = table[code]
+    return colors
 
 
 def _words(column: pd.Series) -> NDArray[np.object_]:
@@ -197,10 +207,10 @@ def picks_layer_data(
     The layer is a plain one: a session takes picks in by its own `Load STAR…`, which
     knows the tomogram. Its points are in Å, so that no voxel size is needed.
     """
-    colors = _rgba(Palette(), shown_class(picks, 0.0))
+    colors = _rgba(Palette(), shown_class(picks, Overlay()))
     return picks.positions, {
         "name": name or "picks",
-        "features": _features(picks, 0.0),
+        "features": _features(picks, Overlay()),
         "feature_defaults": _NEW_POINT,
         "border_color": colors,
         "face_color": colors * (1, 1, 1, FILL),

@@ -23,6 +23,7 @@ from napari_ectkd.gui.layers import (
     put_picks,
     take_picks,
 )
+from napari_ectkd.gui.overlay import Overlay
 from napari_ectkd.gui.pick_changes import (
     join_new,
     join_swept,
@@ -58,6 +59,7 @@ class Session(QObject):
     current_changed = Signal()
     classes_changed = Signal()
     picks_changed = Signal(str)
+    overlay_changed = Signal()
     history_changed = Signal()
     said = Signal(str, bool)
     saved = Signal(str, bool)
@@ -68,7 +70,7 @@ class Session(QObject):
         self.tomograms: dict[str, Tomogram] = {}
         self.current: Tomogram | None = None
         self.diameter = 200.0
-        self.min_confidence = 0.0
+        self.overlay = Overlay()
         self.new_label = UNLABELED
         self.undo_stack = QUndoStack(self)
         self.undo_stack.indexChanged.connect(self.history_changed)
@@ -77,7 +79,12 @@ class Session(QObject):
         self._is_busy = False  # our own writing to layers is no change by the user
         self._disk = Autosave(
             self.tomograms,
-            lambda: Classes(self.classes, self.palette.as_dict(), self.diameter),
+            lambda: Classes(
+                self.classes,
+                self.palette.as_dict(),
+                self.diameter,
+                dict(self.overlay.diameters),
+            ),
         )
         self._disk.said.connect(self.said)
         self._disk.saved.connect(self.saved)
@@ -324,6 +331,7 @@ class Session(QObject):
         if new.strip() == old:
             return
         new = self._classes.rename(old, new)
+        self.overlay = self.overlay.renamed(old, new)
         if self.new_label == old:
             self.new_label = new
         # No step to undo: all that was done before is now said of the new name.
@@ -334,6 +342,7 @@ class Session(QObject):
     def remove_class(self, name: str) -> None:
         """Remove a class; its picks stay, without this label or prediction."""
         self._classes.remove(name)
+        self.overlay = self.overlay.renamed(name, UNLABELED)
         if self.new_label == name:
             self.new_label = UNLABELED
         self._replace_class(name, UNLABELED, f"remove class {name}")
@@ -348,13 +357,13 @@ class Session(QObject):
         """Hide the picks that are shown as one of these classes."""
         self._classes.hidden = set(hidden)
         self._paint_all()
+        self.overlay_changed.emit()
 
-    def set_min_confidence(self, value: float) -> None:
-        """Show predictions below a confidence as unknown."""
-        self.min_confidence = value
+    def set_overlay(self, **changes: object) -> None:
+        """Change how picks are shown: fields of `Overlay`."""
+        self.overlay = replace(self.overlay, **changes)
         self._paint_all()
-        for name in self.tomograms:
-            self.picks_changed.emit(name)
+        self.overlay_changed.emit()
 
     def set_diameter(self, diameter: float) -> None:
         """Set the diameter of the particles, Å: the size of points and of the slab."""
@@ -425,6 +434,7 @@ class Session(QObject):
         self._classes.take_saved(classes)
         if is_first:
             self.diameter = classes.diameter
+            self.overlay = replace(self.overlay, diameters=classes.diameters)
         self.classes_changed.emit()
         self._add_points_layer(tomogram.name)
         if saved is not None:
@@ -516,7 +526,7 @@ class Session(QObject):
             return
         self._is_busy = True
         try:
-            put_picks(layer, picks, self.tomograms[name], self.min_confidence)
+            put_picks(layer, picks, self.tomograms[name], self.overlay)
             self._paint(name)
         finally:
             self._is_busy = False
@@ -526,8 +536,14 @@ class Session(QObject):
     def _paint(self, name: str) -> None:
         layer = self.points_layer(name)
         if layer is not None:
-            size = self.diameter / self.tomograms[name].voxel_size
-            paint_picks(layer, self.palette, self.hidden, size, self.min_confidence)
+            paint_picks(
+                layer,
+                self.palette,
+                self.hidden,
+                self.diameter,
+                self.overlay,
+                self.tomograms[name],
+            )
 
     def _paint_all(self) -> None:
         for name in self.tomograms:

@@ -36,11 +36,15 @@ FOLDER = "ectkd"
 
 @dataclass
 class Classes:
-    """The classes of a project: names in order, their colors, the diameter in Å."""
+    """The classes of a project: names in order, colors, diameters in Å.
+
+    `diameter` is that of a pick of no class, `diameters` those of classes with one.
+    """
 
     names: list[str] = field(default_factory=list)
     colors: dict[str, str] = field(default_factory=dict)
     diameter: float = 200.0
+    diameters: dict[str, float] = field(default_factory=dict)
 
 
 class ProjectFolder:
@@ -142,6 +146,7 @@ class ProjectFolder:
                 [str(name) for name in facts["names"]],
                 {str(k): str(v) for k, v in facts["colors"].items()},
                 float(facts["diameter"]),
+                {str(k): float(v) for k, v in facts.get("diameters", {}).items()},
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"{path}: not a list of classes ({error})") from error

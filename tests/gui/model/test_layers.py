@@ -4,9 +4,9 @@ import pytest
 from napari_ectkd.gui.layers import (
     picks_layer_data,
     picks_of_layer_data,
-    shown_class,
     take_picks,
 )
+from napari_ectkd.gui.overlay import Overlay, shown_class
 from napari_ectkd.gui.palette import Palette
 from napari_ectkd.io.picks import UNKNOWN
 
@@ -128,13 +128,13 @@ def test_points_have_the_colors_of_their_classes(session, layer):
 
 def test_hidden_classes_and_unsure_predictions(session, layer, some_picks):
     picks = some_picks()
-    session.set_min_confidence(1.0)
-    names = shown_class(picks, 1.0)
+    session.set_overlay(min_confidence=1.0)
+    names = shown_class(picks, Overlay(min_confidence=1.0))
     assert names.tolist() == ["ring", UNKNOWN, "none", UNKNOWN]
     assert list(layer.features["class"]) == names.tolist()
     session.set_hidden({UNKNOWN})
     assert layer.shown.tolist() == [True, False, True, False]
-    session.set_min_confidence(0.0)
+    session.set_overlay(min_confidence=0.0)
     assert layer.shown.all()
 
 

@@ -1,0 +1,139 @@
+"""What of the picks is shown, and as what: thresholds, region, mask, diameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import expit, logit
+
+from napari_ectkd.io.picks import UNKNOWN, UNLABELED
+from napari_ectkd.io.star import DIAMETER
+from napari_ectkd.picking.blobs import SCORE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from napari_ectkd.io.picks import Picks
+    from napari_ectkd.io.tomogram import Tomogram
+    from napari_ectkd.prediction.mask import Mask
+
+_ALMOST_SURE = 1e-7
+"""What a confidence is kept away from 0 and 1, so that its log-odds are finite."""
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """How picks are shown; classes that are hidden are the class list's.
+
+    Attributes
+    ----------
+    min_confidence
+        Predictions below it are shown as unknown.
+    cuts
+        Least score by class, see `scores`; predictions below it are unknown too.
+    diameters
+        Å by class, as far as they are known.
+    region
+        `(2, 3)` Å, lowest and highest position that is shown; None for everywhere.
+    masks
+        By tomogram, where picks are shown; without one, everywhere.
+    is_faded
+        Whether unsure predictions are drawn fainter.
+    """
+
+    min_confidence: float = 0.0
+    cuts: Mapping[str, float] = field(default_factory=dict)
+    diameters: Mapping[str, float] = field(default_factory=dict)
+    region: NDArray[np.float64] | None = None
+    masks: Mapping[str, Mask] = field(default_factory=dict)
+    is_faded: bool = True
+
+    def renamed(self, old: str, new: str) -> Overlay:
+        """Return the same with another name, or none, of a class."""
+
+        def change(values: Mapping[str, float]) -> dict[str, float]:
+            return {
+                new if name == old else name: value
+                for name, value in values.items()
+                if new or name != old
+            }
+
+        return replace(self, cuts=change(self.cuts), diameters=change(self.diameters))
+
+
+def shown_class(picks: Picks, overlay: Overlay) -> NDArray[np.object_]:
+    """Return what each pick is shown as: label, prediction, unknown or nothing."""
+    # A pick may carry a prediction without a number; it is taken at its word.
+    is_sure = np.isnan(picks.confidence) | (picks.confidence >= overlay.min_confidence)
+    if overlay.cuts:
+        score = scores(picks)
+        for name, cut in overlay.cuts.items():
+            is_sure &= (picks.prediction != name) | ~(score < cut)
+    is_unsure = ~is_sure & (picks.prediction != UNLABELED)
+    names: NDArray[np.object_] = np.where(is_unsure, UNKNOWN, picks.prediction)
+    return np.where(picks.is_labeled, picks.label, names)
+
+
+def scores(picks: Picks) -> NDArray[np.float64]:
+    """Return the log-odds of each predicted class, nats; NaN without a number.
+
+    Those that a sweep wrote are more exact than its confidence where that is nearly 1.
+    They count only while they say the same: a pick may have been classified again.
+    """
+    found = logit(np.clip(picks.confidence, _ALMOST_SURE, 1 - _ALMOST_SURE))
+    if SCORE in picks.foreign:
+        written = picks.foreign[SCORE].to_numpy(dtype=np.float64, na_value=np.nan)
+        agrees = np.abs(expit(written) - picks.confidence) < 1e-3
+        found = np.where(agrees, written, found)
+    return found
+
+
+def is_visible(
+    picks: Picks,
+    names: NDArray[np.object_],
+    hidden: set[str],
+    overlay: Overlay,
+    tomogram: Tomogram,
+) -> NDArray[np.bool_]:
+    """Return which picks of a tomogram are shown, by what they are shown as."""
+    visible: NDArray[np.bool_] = np.ones(len(picks), dtype=bool)
+    for name in hidden:
+        visible &= names != name
+    if overlay.region is not None:
+        low, high = overlay.region
+        visible &= ((picks.positions >= low) & (picks.positions <= high)).all(axis=1)
+    mask = overlay.masks.get(tomogram.name)
+    if mask is not None and len(picks):
+        # A pick may lie beyond the rim of the volume that it was found in.
+        inside = np.clip(picks.positions / tomogram.voxel_size, 0, None)
+        visible &= mask.is_inside(inside)
+    return visible
+
+
+def shown_diameters(
+    picks: Picks, names: NDArray[np.object_], overlay: Overlay, default: float
+) -> NDArray[np.float64]:
+    """Return the diameter of each pick, Å: of its class, or as its sweep said."""
+    found = np.full(len(picks), default)
+    if DIAMETER in picks.foreign:
+        written = picks.foreign[DIAMETER].to_numpy(dtype=np.float64, na_value=np.nan)
+        # It is that of the predicted class, which a label may have put right.
+        is_known = (written > 0) & (names == picks.prediction)
+        found = np.where(is_known, written, found)
+    for name, diameter in overlay.diameters.items():
+        found[names == name] = diameter
+    return found
+
+
+def opacity(
+    picks: Picks, names: NDArray[np.object_], overlay: Overlay
+) -> NDArray[np.float64]:
+    """Return how opaque each pick is drawn, 0.3 to 1: labels fully."""
+    if not overlay.is_faded:
+        return np.ones(len(picks))
+    is_sure = picks.is_labeled | (names == UNLABELED) | np.isnan(picks.confidence)
+    return np.where(is_sure, 1.0, 0.3 + 0.7 * picks.confidence)
