@@ -14,6 +14,7 @@ from napari_ectkd.gui.classes_table import ClassesTable
 from napari_ectkd.gui.device_chooser import DeviceChooser
 from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.filter_form import FilterForm
+from napari_ectkd.gui.hit_list import HitList
 from napari_ectkd.gui.panel import Panel, set_problem
 from napari_ectkd.gui.run_list import RunChooser
 from napari_ectkd.gui.score_histogram import ScoreHistogram
@@ -58,6 +59,7 @@ class ClassifyPanel(Panel):
         self.classes = ClassesTable(self.session, is_editable=False)
         self.histogram = ScoreHistogram(self.session)
         self.hint = QLabel(wordWrap=True)
+        self.hits = HitList(self.session)
         self.correct_button = QPushButton("Train again with corrections")
         self.save_button = QPushButton("Save STAR…")
         self._queue: list[Tomogram] = []
@@ -116,6 +118,7 @@ class ClassifyPanel(Panel):
         self.column.addWidget(self.filters)
         self.column.addWidget(self.histogram)
         self.column.addWidget(self.hint)
+        self.column.addWidget(self.hits)
         self.column.addWidget(self.correct_button)
         self.correct_button.setToolTip(
             "<qt>Labels that you gave to wrong predictions are learned from next</qt>"
