@@ -48,9 +48,7 @@ class ClassifyPanel(Panel):
         self.job = self.jobs.job("Classification")
         self.model = RunChooser()
         self.about = QLabel(wordWrap=True)
-        self.what = ChoiceEdit(
-            [(_PICKS, "the picks"), (_SWEEP, "every place: sweep the whole tomogram")]
-        )
+        self.what = ChoiceEdit([(_PICKS, "the picks"), (_SWEEP, "every place (sweep)")])
         self.scope = ChoiceEdit([(_THIS, "this tomogram"), (_ALL, "all tomograms")])
         self.device = DeviceChooser()
         self.start_button = QPushButton("Classify")
@@ -224,8 +222,8 @@ class ClassifyPanel(Panel):
         name = self._at_work.name
         n_new = self.session.take_swept(name, classified)
         self.status.say(
-            f"{self._n_classified} particles found; in {name} {n_new} where no pick "
-            "was."
+            f"{self._n_classified} particles found. In {name} {n_new} of them are new, "
+            "the others lie on picks."
         )
 
     def _on_ended(self) -> None:

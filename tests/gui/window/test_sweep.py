@@ -73,7 +73,7 @@ def test_hits_are_shown_and_those_of_an_earlier_sweep_go(panel, qtbot, write_mod
     first = sweep(panel, qtbot)
     n_hits = len(first) - 1
     assert n_hits > 3
-    assert f"{n_hits} particles found; in tomo {n_hits} where" in (
+    assert f"{n_hits} particles found. In tomo {n_hits} of them are new" in (
         panel.status.message.text()
     )
     assert set(first.prediction[1:]) <= {"ring", "shell"}
