@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,10 @@ from napari_ectkd.training.run_list import find_runs
 
 if TYPE_CHECKING:
     import napari
+    import numpy as np
+    from numpy.typing import NDArray
 
+    from napari_ectkd.io.picks import Picks
     from napari_ectkd.io.tomogram import Tomogram
 
 _THIS, _ALL = "this", "all"
@@ -58,6 +62,9 @@ class ClassifyPanel(Panel):
         self.histogram = ScoreHistogram(self.session)
         self.hint = QLabel(wordWrap=True)
         self.hits = HitList(self.session)
+        self.learning = self.jobs.job("Training", can_go_on=True)
+        self.refine_button = QPushButton("Learn again from these")
+        self.learn_status = JobStatus(self.learning)
         self.correct_button = QPushButton("Train again with corrections")
         self.save_button = QPushButton("Save STAR…")
         self._queue: list[Tomogram] = []
@@ -92,6 +99,27 @@ class ClassifyPanel(Panel):
         self._n_classified = 0
         self._next()
 
+    def learn_again(self) -> None:
+        """Let the chosen model learn from what was said of its hits, as a new run."""
+        session = self.session
+        picks = session.all_picks()
+        sizes = {name: t.voxel_size for name, t in session.tomograms.items()}
+        names = (f"refined-{number}" for number in itertools.count(1))
+        run = next(r for n in names if not (r := session.runs_folder() / n).exists())
+        try:
+            _, tomograms = session.write_inputs()
+            path = session.folder / "labels" / f"{run.name}.star"
+            write_picks(path, picks[_is_judged(picks)], sizes)
+            arguments = ["refine", str(path), "--tomograms", str(tomograms)]
+            arguments += ["--model", str(self.model.value()), "--out", str(run)]
+            arguments += ["--device", str(self.device.value())]
+            self.learning.start(arguments, run)
+        except EctkdError as error:
+            self.learn_status.say(str(error), is_error=True)
+            return
+        self.learn_status.clear()
+        self._refresh()
+
     def refresh_runs(self) -> None:
         """Look for models in the project."""
         # Students first: they are what the work was for.
@@ -117,6 +145,8 @@ class ClassifyPanel(Panel):
         self.column.addWidget(self.histogram)
         self.column.addWidget(self.hint)
         self.column.addWidget(self.hits)
+        self.column.addWidget(self.refine_button)
+        self.column.addWidget(self.learn_status)
         self.column.addWidget(self.correct_button)
         self.correct_button.setToolTip(
             "<qt>Labels that you gave to wrong predictions are learned from next</qt>"
@@ -136,6 +166,8 @@ class ClassifyPanel(Panel):
         self.what.valueChanged.connect(self._refresh)
         self.scope.valueChanged.connect(self._refresh)
         self.classes.chosen.connect(self.histogram.choose)
+        self.learning.ended.connect(self._refresh)
+        self.refine_button.clicked.connect(self.learn_again)
         self.job.done.connect(self._on_done)
         self.job.ended.connect(self._on_ended)
         session.tomograms_changed.connect(self.refresh_runs)
@@ -264,6 +296,19 @@ class ClassifyPanel(Panel):
         has_predictions = bool((picks.prediction != UNLABELED).any())
         self.correct_button.setEnabled(has_predictions)
         self.hint.setVisible(has_predictions)
+        problem = ""
+        if self.learning.is_active:
+            problem = "Training is at work"
+        elif self.model.value() is None:
+            problem = "Choose the model that found them"
+        elif not _is_judged(picks).any():
+            problem = "Accept, reject or relabel some hits first"
+        set_problem(
+            self.refine_button,
+            problem,
+            "The model goes on from what it knows, with what you said of all hits",
+        )
+        self.refine_button.setVisible(has_predictions)
         wrong = (picks.label != picks.prediction) & (picks.prediction != UNLABELED)
         n_corrected = int((wrong & picks.is_labeled).sum())
         text = "Wrong? Select the pick, and give it the right label."
@@ -280,6 +325,12 @@ class ClassifyPanel(Panel):
         except EctkdError as error:
             return str(error)
         return " ".join([describe(info), *mismatches(info, self.session.current)])
+
+
+def _is_judged(picks: Picks) -> NDArray[np.bool_]:
+    """Return of which picks both a model and a person said something."""
+    judged: NDArray[np.bool_] = picks.is_labeled & (picks.prediction != UNLABELED)
+    return judged
 
 
 def describe(info: CheckpointInfo) -> str:
