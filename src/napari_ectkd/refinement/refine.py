@@ -115,7 +115,10 @@ def plan_refinement(
     data = old.model_copy(
         update={
             "data": [p.resolve() for p in old.data] + [path] * config.weight,
-            "tomograms": [p.resolve() for p in (*old.tomograms, *tomograms)],
+            # Often the same list: a tomogram that is named twice would be ambiguous.
+            "tomograms": list(
+                dict.fromkeys(p.resolve() for p in (*old.tomograms, *tomograms))
+            ),
             "box": info.box,
         }
     )
