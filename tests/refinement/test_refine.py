@@ -9,6 +9,7 @@ import starfile
 import torch
 
 from napari_ectkd.cli.app import run as run_command
+from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.errors import ConfigError, DataError
 from napari_ectkd.io.picks import Picks
 from napari_ectkd.io.stacks import StackInfo, StackWriter
@@ -199,11 +200,21 @@ def test_a_checkpoint_alone_does_not_say_what_it_learned_from(world, tmp_path):
     arguments = [[star], [folder / "tomogram.mrc"], Run(tmp_path / "new")]
     with pytest.raises(ConfigError, match=r"what it was trained on.*--data"):
         plan_refinement(alone, *arguments, RefineConfig())
-    from napari_ectkd.dataset.config import DataConfig
-
     old = DataConfig(data=[folder / "data"])
     plan = plan_refinement(alone, *arguments, RefineConfig(weight=2), old)
     assert len(plan.data.data) == 3
     assert plan.data.box == 24
     assert plan.learning.model == "compact"
     assert not (tmp_path / "new").exists()
+
+
+def test_a_tomogram_that_is_named_twice_is_one(world, tmp_path):
+    folder, _, _ = world
+    star = tmp_path / "hits.star"
+    write_picks(star, hits(["ball"], ["ball"]), 10.0)
+    tomogram = folder / "tomogram.mrc"
+    old = DataConfig(data=[folder / "data"], tomograms=[tomogram])
+    run = Run(tmp_path / "new")
+    plan = plan_refinement(folder / "run", [star], [tomogram], run, RefineConfig(), old)
+    assert plan.data.tomograms == [tomogram.resolve()]
+    assert plan.voxel_sizes == {"tomogram": 10.0}
