@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MACS_PER_BYTE = 5.4
 """Multiply-accumulates that take as long as moving one byte of an activation. Fitted to
 `benchmarks/results/models-box40.json`: the times of its seven networks, from 0.3 to 47
-ms, come out within 40 % (a CPU, float32)."""
+ms, come out within a factor of 1.5 (a CPU, float32)."""
 
 
 def count_parameters(model: nn.Module) -> int:
