@@ -16,13 +16,13 @@ import torch
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import Noted
 from napari_ectkd.simulation.poses import random_rotations
-from napari_ectkd.simulation.tilt import apply_wedge, wedge_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from napari_ectkd.events import Cancel
     from napari_ectkd.simulation.density import Density
+    from napari_ectkd.simulation.imaging import Imaging
     from napari_ectkd.simulation.poses import Sampler
 
 _N_ORIENTATIONS = 64
@@ -63,11 +63,11 @@ def check_fit(densities: Sequence[Density], box_px: int) -> Iterator[Noted]:
 def signal_variances(
     samplers: dict[str, Sampler],
     box_px: int,
-    tilt_range: tuple[float, float],
+    imaging: Imaging,
     random: np.random.Generator,
     cancel: Cancel,
 ) -> dict[str, float]:
-    """Return the signal variance of each class in a box, after the missing wedge."""
+    """Return the signal variance of each class in a box, as it is reconstructed."""
     variances = {}
     for name, sampler in samplers.items():
         cancel.check()
@@ -80,7 +80,7 @@ def signal_variances(
                 random_rotations(_BATCH, random),
                 np.full((_BATCH, 3), padded(box_px) // 2.0),
             )
-            signal = cropped(apply_wedge(wide, tilt_range), box_px)
+            signal = cropped(imaging.signal(wide), box_px)
             found.append(float(signal.var(dim=(1, 2, 3)).mean()))
         variances[name] = fmean(found)
     return variances
@@ -93,17 +93,6 @@ def noise_variance(variances: dict[str, float], snr: float) -> float:
     SNR is that of a class.
     """
     return median_low(variances.values()) / snr
-
-
-def wedged_noise(
-    shape: tuple[int, int, int],
-    tilt_range: tuple[float, float],
-    random: np.random.Generator,
-    n: int = 1,
-) -> torch.Tensor:
-    """Return `(n, z, y, x)` of Gaussian noise of variance 1 after the missing wedge."""
-    white = torch.from_numpy(random.standard_normal((n, *shape), dtype=np.float32))
-    return apply_wedge(white, tilt_range).div_(wedge_share(shape, tilt_range) ** 0.5)
 
 
 def padded(box_px: int) -> int:

@@ -12,18 +12,17 @@ from napari_ectkd.events import Finished, Noted, Progress, Saved
 from napari_ectkd.io.picks import NONE
 from napari_ectkd.io.stacks import StackInfo, StackWriter
 from napari_ectkd.simulation.density import load_densities
+from napari_ectkd.simulation.imaging import WedgeImaging, torch_generator
 from napari_ectkd.simulation.noise import (
     check_fit,
     cropped,
     noise_variance,
     padded,
     signal_variances,
-    wedged_noise,
 )
 from napari_ectkd.simulation.phantoms import phantoms
 from napari_ectkd.simulation.poses import Sampler, relion_angles
 from napari_ectkd.simulation.scenes import draw_scenes
-from napari_ectkd.simulation.tilt import apply_wedge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,11 +101,11 @@ def _simulate(
     cancel: Cancel,
 ) -> Iterator[Event]:
     yield from warnings
-    box, tilt_range = config.box, config.tilt_range
+    box, imaging = config.box, WedgeImaging(config.tilt_range)
     # One stream each, so that e.g. another SNR leaves poses and noise as they are.
     for_level, for_scenes, for_noise = np.random.default_rng(config.seed).spawn(3)
     samplers = {d.name: Sampler(d) for d in densities}
-    variances = signal_variances(samplers, box, tilt_range, for_level, cancel)
+    variances = signal_variances(samplers, box, imaging, for_level, cancel)
     level = noise_variance(variances, config.snr)
     is_common = config.noise == "common"
     snr = {
@@ -127,19 +126,20 @@ def _simulate(
             np.array(list(variances.values())) / config.snr, size=config.none
         )
 
+    generator = torch_generator(for_noise)
     began = time.monotonic()
     for start in range(0, len(scenes), _BATCH):
         cancel.check()
         stop = min(start + _BATCH, len(scenes))
         wide = scenes.render(start, stop, list(samplers.values()), padded(box))
-        signal = cropped(apply_wedge(wide, tilt_range), box)
+        signal = cropped(imaging.signal(wide), box)
         variance = torch.from_numpy(levels[start:stop].astype(np.float32))
         if not is_common:
             own = signal.var(dim=(1, 2, 3)) / config.snr
             variance = torch.where(
                 torch.from_numpy(is_particle[start:stop]), own, variance
             )
-        noise = wedged_noise((box, box, box), tilt_range, for_noise, stop - start)
+        noise = imaging.noise((box, box, box), generator, stop - start)
         volumes = signal + variance.sqrt()[:, None, None, None] * noise
         for index, voxels in enumerate(volumes.numpy(), start):
             writer.add(

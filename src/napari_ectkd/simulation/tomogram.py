@@ -13,15 +13,14 @@ from napari_ectkd.io.formats import tomogram_name, write_mrc
 from napari_ectkd.io.picks import Picks
 from napari_ectkd.io.star import write_picks
 from napari_ectkd.simulation.density import load_densities
+from napari_ectkd.simulation.imaging import WedgeImaging, torch_generator
 from napari_ectkd.simulation.noise import (
     check_fit,
     noise_variance,
     signal_variances,
-    wedged_noise,
 )
 from napari_ectkd.simulation.phantoms import phantoms
 from napari_ectkd.simulation.poses import Sampler, random_rotations, relion_angles
-from napari_ectkd.simulation.tilt import apply_wedge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,9 +174,8 @@ def _simulate(
     yield from warnings
     for_level, for_poses, for_noise = streams
     samplers = {d.name: Sampler(d) for d in densities}
-    variances = signal_variances(
-        samplers, config.box, config.tilt_range, for_level, cancel
-    )
+    imaging = WedgeImaging(config.tilt_range)
+    variances = signal_variances(samplers, config.box, imaging, for_level, cancel)
     level = noise_variance(variances, config.snr)
 
     n = len(indices)
@@ -191,8 +189,8 @@ def _simulate(
         if row % 10 == 9:
             yield Progress(stage="simulate", done=row + 1, total=n + 1)
     cancel.check()
-    noise = wedged_noise(config.shape, config.tilt_range, for_noise)
-    volume = apply_wedge(volume, config.tilt_range).add_(noise, alpha=level**0.5)
+    noise = imaging.noise(config.shape, torch_generator(for_noise))
+    volume = imaging.signal(volume).add_(noise, alpha=level**0.5)
     if config.invert:
         volume.neg_()
     cancel.check()
