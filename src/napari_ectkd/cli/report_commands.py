@@ -96,11 +96,11 @@ def models(
     """List the networks: parameters, multiply-accumulates, time per subtomogram."""
     from napari_ectkd.devices import choose_device
     from napari_ectkd.models.cost import count_macs, count_parameters, time_models
-    from napari_ectkd.models.registry import MODELS, build_model
+    from napari_ectkd.models.registry import available_models, build_model
 
     if not 8 <= box <= 256:
         raise ConfigError(f"--box: 8 to 256 voxels, not {box}")
-    fitting = [spec for spec in MODELS.values() if spec.min_box <= box]
+    fitting = [spec for spec in available_models() if spec.min_box <= box]
     rows: list[dict[str, Any]] = []
     built = [build_model(spec.name, classes, box) for spec in fitting]
     for spec, model in zip(fitting, built, strict=True):
@@ -135,7 +135,7 @@ def models(
             for row in rows
         ],
     )
-    for spec in MODELS.values():
+    for spec in available_models():
         if spec.min_box > box:
             console.say(f"{spec.name} needs a box of at least {spec.min_box}")
     console.result({"box": box, "classes": classes, "models": rows})

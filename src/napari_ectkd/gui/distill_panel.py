@@ -33,7 +33,7 @@ from napari_ectkd.gui.learn_panel import LearnPanel
 from napari_ectkd.gui.result_table import ResultTable
 from napari_ectkd.io.atomic import make_folder
 from napari_ectkd.io.star import write_picks
-from napari_ectkd.models.registry import MODELS, model_names
+from napari_ectkd.models.registry import find_model, model_names
 from napari_ectkd.runs import Run
 from napari_ectkd.training.run_list import FoundRun, find_run, find_runs
 
@@ -185,7 +185,7 @@ class DistillPanel(LearnPanel):
 
     def _model_chooser(self) -> ChoiceEdit:
         names = list(reversed(model_names("student"))) + model_names("teacher")
-        return ChoiceEdit([(name, f"{name}: {MODELS[name].title}") for name in names])
+        return ChoiceEdit([(n, f"{n}: {find_model(n).title}") for n in names])
 
     def _build_head(self) -> None:
         self.add_heading("Teachers")

@@ -21,7 +21,7 @@ from napari_ectkd.gui.device_chooser import DeviceChooser
 from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.forms import Form, arguments
 from napari_ectkd.gui.panel import set_problem
-from napari_ectkd.models.registry import MODELS
+from napari_ectkd.models.registry import available_models
 from napari_ectkd.runs import Run
 from napari_ectkd.training.config import EnsembleConfig
 
@@ -118,7 +118,7 @@ class DuplicateDialog(QDialog):
 
 
 def _model_chooser() -> ChoiceEdit:
-    titles = [(name, f"{name}: {spec.title}") for name, spec in MODELS.items()]
+    titles = [(spec.name, f"{spec.name}: {spec.title}") for spec in available_models()]
     return ChoiceEdit([(None, "automatic"), *titles])
 
 

@@ -21,7 +21,7 @@ from napari_ectkd.gui.panel import Panel, folded, set_problem
 from napari_ectkd.gui.result_table import ResultTable
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.status import JobStatus, duration
-from napari_ectkd.models.registry import MODELS, check_box, model_names
+from napari_ectkd.models.registry import check_box, find_model, model_names
 from napari_ectkd.runs import Run
 from napari_ectkd.training.run_list import FoundRun, find_runs
 
@@ -135,7 +135,7 @@ class LearnPanel(Panel):
 
     def _model_chooser(self) -> ChoiceEdit:
         names = model_names("teacher") + model_names("student")
-        choices = [(name, f"{name}: {MODELS[name].title}") for name in names]
+        choices = [(name, f"{name}: {find_model(name).title}") for name in names]
         return ChoiceEdit([(None, "automatic: the best for the data"), *choices])
 
     def _build(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from napari_ectkd.errors import ConfigError
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Kind = Literal["teacher", "student"]
+Optimizer = Literal["adamw", "sgd"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class ModelSpec:
         Module and function, `function(n_classes, box_px)`.
     is_sweepable
         Whether it can be swept over a whole tomogram (`models.sweepable`).
+    optimizer
+        What it learns with; see `training.optimizers`.
+    package
+        What has to be installed beside ours: also the name of the extra that brings it.
     """
 
     name: str
@@ -42,6 +48,8 @@ class ModelSpec:
     learning_rate: float
     builder: tuple[str, str]
     is_sweepable: bool = False
+    optimizer: Optimizer = "adamw"
+    package: str = ""
 
 
 _TEACHERS = "napari_ectkd.models.teachers"
@@ -57,6 +65,15 @@ MODELS: dict[str, ModelSpec] = {
             8,
             1e-3,
             (_TEACHERS, "dsrf3d_v2"),
+        ),
+        ModelSpec(
+            "dsrf3d_v2_published",
+            "teacher",
+            "the same as published: dropout 0.7, SGD with Nesterov momentum",
+            8,
+            5e-3,
+            (_TEACHERS, "dsrf3d_v2_published"),
+            optimizer="sgd",
         ),
         ModelSpec(
             "residual_small",
@@ -128,10 +145,37 @@ MODELS: dict[str, ModelSpec] = {
     )
 }
 
+MONAI_MODELS: dict[str, ModelSpec] = {
+    f"monai:{name}": ModelSpec(
+        f"monai:{name}",
+        "teacher",
+        f"MONAI's {title}",
+        min_box,
+        1e-3,
+        ("napari_ectkd.models.monai_networks", name),
+        package="monai",
+    )
+    for name, title, min_box in (
+        ("resnet10", "ResNet-10", 8),
+        ("resnet18", "ResNet-18", 8),
+        ("resnet50", "ResNet-50", 8),
+        ("seresnet50", "ResNet-50 with squeeze-and-excitation", 8),
+        ("densenet121", "DenseNet-121", 29),
+        ("efficientnet_b0", "EfficientNet-B0", 32),
+    )
+}
+"""Networks of another package, by name, for those who have it."""
+
+
+def available_models() -> list[ModelSpec]:
+    """Return all networks that can be built here."""
+    others = [s for s in MONAI_MODELS.values() if find_spec(s.package) is not None]
+    return [*MODELS.values(), *others]
+
 
 def model_names(kind: Kind | None = None) -> list[str]:
-    """Return the names of all networks, or of one kind."""
-    return [spec.name for spec in MODELS.values() if kind in (None, spec.kind)]
+    """Return the names of all networks that can be built here, or of one kind."""
+    return [spec.name for spec in available_models() if kind in (None, spec.kind)]
 
 
 def find_model(name: str) -> ModelSpec:
@@ -140,20 +184,26 @@ def find_model(name: str) -> ModelSpec:
     Raises
     ------
     ConfigError
-        If there is none.
+        If there is none, or the package that it is from is not installed.
     """
-    if name not in MODELS:
+    spec = MODELS.get(name) or MONAI_MODELS.get(name)
+    if spec is None:
         raise ConfigError(
             f"no network called {name!r}; there are {', '.join(model_names())}"
         )
-    return MODELS[name]
+    if spec.package and find_spec(spec.package) is None:
+        raise ConfigError(
+            f"{name} needs the package {spec.package}: "
+            f"pip install 'napari-ectkd[{spec.package}]'"
+        )
+    return spec
 
 
 def check_box(name: str, box_px: int) -> None:
     """Raise `ConfigError` if a network cannot take a box of so many voxels."""
     spec = find_model(name)
     if box_px < spec.min_box:
-        fitting = [s.name for s in MODELS.values() if s.min_box <= box_px]
+        fitting = [s.name for s in available_models() if s.min_box <= box_px]
         advice = f"take {' or '.join(fitting)}, or" if fitting else "take"
         raise ConfigError(
             f"{name} needs a box of at least {spec.min_box} voxels, not {box_px}; "

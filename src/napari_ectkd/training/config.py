@@ -25,8 +25,8 @@ class TrainConfig(AugmentConfig, frozen=True, extra="forbid"):
         None,
         gt=0,
         le=1,
-        description="highest rate of the one-cycle schedule (AdamW); default: the "
-        "network's own",
+        description="highest rate of the one-cycle schedule; default: the network's "
+        "own",
     )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled decay")
     label_smoothing: float = Field(

@@ -22,6 +22,7 @@ from napari_ectkd.models.registry import find_model
 from napari_ectkd.training.batches import Batches
 from napari_ectkd.training.defaults import default_epochs
 from napari_ectkd.training.examples import N_EXAMPLES, save_examples
+from napari_ectkd.training.optimizers import make_optimizer
 from napari_ectkd.training.resume import load_state, save_state, seed_epoch
 from napari_ectkd.training.step import Stepper, Tally
 from napari_ectkd.training.watch import RECALL, Watch
@@ -124,16 +125,14 @@ def fit(
             f"shared by {workers.n} processes; take a larger --batch-size or fewer"
         )
     model = to_device(model, device)
-    rate = config.learning_rate or find_model(info.model).learning_rate
+    spec = find_model(info.model)
     batches = Batches(material, config, device, workers)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=rate, weight_decay=config.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=rate,
-        # A first batch at almost no rate: OneCycleLR cannot make a cycle of one step.
-        total_steps=max(epochs * len(batches) + 1, 4),
+    optimizer, schedule = make_optimizer(
+        spec.optimizer,
+        model,
+        config.learning_rate or spec.learning_rate,
+        config.weight_decay,
+        epochs * len(batches),
     )
     standing = _Standing()
     if is_resumed:
