@@ -148,7 +148,10 @@ def test_models_by_the_contract(ectkd):
     small = ectkd("models", "--box", 24, "--json", "--time", "--batch-size", 2)
     names = {row["name"] for row in small.json["models"]}
     ours = {"compact_nano", "compact", "compact_wide"}
-    assert names == {"dsrf3d_v2", "residual_small", "residual"} | ours
+    theirs = {"dsrf3d_v2", "dsrf3d_v2_published"}
+    assert names == {"residual_small", "residual"} | theirs | ours
+    more = ectkd("models", "--monai", "--json").json["models"]
+    assert "monai:densenet121" in {row["name"] for row in more}
     assert all(row["ms_per_subtomogram"] > 0 for row in small.json["models"])
     assert "student1 needs a box of at least 27" in small.err
 

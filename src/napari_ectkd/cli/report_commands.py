@@ -89,6 +89,9 @@ def models(
     time: Annotated[
         bool, Parameter(help="measure on this machine too", negative=())
     ] = False,
+    monai: Annotated[
+        bool, Parameter(help="MONAI's networks too, if it is installed", negative=())
+    ] = False,
     batch_size: Annotated[int, Parameter(help="subtomograms timed at once")] = 16,
     device: Annotated[str, Parameter(help="where to measure")] = "auto",
     output: OutputOptions = DEFAULT_OUTPUT,
@@ -96,11 +99,12 @@ def models(
     """List the networks: parameters, multiply-accumulates, time per subtomogram."""
     from napari_ectkd.devices import choose_device
     from napari_ectkd.models.cost import count_macs, count_parameters, time_models
-    from napari_ectkd.models.registry import available_models, build_model
+    from napari_ectkd.models.registry import MODELS, available_models, build_model
 
     if not 8 <= box <= 256:
         raise ConfigError(f"--box: 8 to 256 voxels, not {box}")
-    fitting = [spec for spec in available_models() if spec.min_box <= box]
+    specs = available_models() if monai else list(MODELS.values())
+    fitting = [spec for spec in specs if spec.min_box <= box]
     rows: list[dict[str, Any]] = []
     built = [build_model(spec.name, classes, box) for spec in fitting]
     for spec, model in zip(fitting, built, strict=True):
@@ -135,7 +139,7 @@ def models(
             for row in rows
         ],
     )
-    for spec in available_models():
+    for spec in specs:
         if spec.min_box > box:
             console.say(f"{spec.name} needs a box of at least {spec.min_box}")
     console.result({"box": box, "classes": classes, "models": rows})
