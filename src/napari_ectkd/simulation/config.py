@@ -7,9 +7,11 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator
 
+from napari_ectkd.simulation.imaging_config import ImagingConfig
 
-class _Simulation(BaseModel, frozen=True, extra="forbid"):
-    """What both simulations share."""
+
+class _Particles(BaseModel, frozen=True, extra="forbid"):
+    """What particles there are, and how strong the noise is."""
 
     density: list[Path] = Field(
         default=[],
@@ -25,11 +27,8 @@ class _Simulation(BaseModel, frozen=True, extra="forbid"):
         0.1,
         gt=0,
         le=1e9,
-        description="signal to noise, ratio of variances in the box after the missing "
-        "wedge, of the class of median signal (a large one for hardly any noise)",
-    )
-    tilt_range: tuple[float, float] = Field(
-        (-60, 60), description="degrees, lowest and highest tilt about the y axis"
+        description="signal to noise, ratio of variances in the box after imaging, "
+        "of the class of median signal (a large one for hardly any noise)",
     )
     resolution: float | None = Field(
         None,
@@ -44,15 +43,12 @@ class _Simulation(BaseModel, frozen=True, extra="forbid"):
     )
     seed: int = Field(0, ge=0, description="of orientations, positions and noise")
 
-    @field_validator("tilt_range")
-    @classmethod
-    def _check_tilt_range(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not -90 <= value[0] < value[1] <= 90:
-            raise ValueError("lowest and highest tilt, in order, within -90 to 90")
-        return value
+
+class Simulation(ImagingConfig, _Particles, frozen=True, extra="forbid"):
+    """What both simulations share."""
 
 
-class SubtomogramSimulation(_Simulation, frozen=True, extra="forbid"):
+class SubtomogramSimulation(Simulation, frozen=True, extra="forbid"):
     """A data set of single subtomograms, each with its class."""
 
     out: Path = Field(description="folder of the data set; new or empty")
@@ -62,11 +58,6 @@ class SubtomogramSimulation(_Simulation, frozen=True, extra="forbid"):
         le=1_000_000,
         description="subtomograms of the class none: empty, particles off the center, "
         "fragments at the rim",
-    )
-    noise: Literal["common", "per-particle"] = Field(
-        "common",
-        description="one noise level for all, as in nature, or scaled to the SNR for "
-        "each subtomogram, which then needs normalizing by itself",
     )
     off_center: float = Field(
         2, ge=0, le=64, description="voxels that a particle is off the center at most"
@@ -79,10 +70,15 @@ class SubtomogramSimulation(_Simulation, frozen=True, extra="forbid"):
     )
 
 
-class TomogramSimulation(_Simulation, frozen=True, extra="forbid"):
+class TomogramSimulation(Simulation, frozen=True, extra="forbid"):
     """A tomogram of many particles, and the list of what is where."""
 
     out: Path = Field(description="tomogram to write, .mrc")
+    noise: Literal["common", "projections"] = Field(
+        "common",
+        description="white noise, or that of a tilt series and its reconstruction with "
+        "all that is said of them here (projections)",
+    )
     truth: Path = Field(description="STAR file to write: positions, classes, angles")
     shape: tuple[int, int, int] = Field(
         (128, 256, 256), description="voxels along z, y, x"

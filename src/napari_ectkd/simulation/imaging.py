@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
+from napari_ectkd.simulation.imaging_config import STEEPEST_TILT
+from napari_ectkd.simulation.projection_imaging import Place, ProjectionImaging
 from napari_ectkd.simulation.tilt import apply_wedge, wedge_share
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from napari_ectkd.simulation.config import Simulation
+
+
+_HALF_FIELD = 2000.0
+"""Å; where in the field of view a box may lie, across the tilt axis."""
 
 
 class Imaging(Protocol):
@@ -63,6 +71,56 @@ class WedgeImaging:
         white = torch.randn((n, *shape), generator=generator, device=generator.device)
         scale = wedge_share(shape, self._tilt_range) ** 0.5
         return apply_wedge(white, self._tilt_range).div_(scale)
+
+
+def make_imaging(
+    config: Simulation, random: np.random.Generator | None = None
+) -> Imaging:
+    """Return what a config says of imaging.
+
+    Parameters
+    ----------
+    config
+        The simulation.
+    random
+        If given, what has a spread is drawn from it, and so is where in the specimen
+        the boxes lie; else all has its middle value.
+    """
+    if random is not None:
+        config = drawn(config, random)
+    if config.noise != "projections":
+        return WedgeImaging(config.tilt_range)
+    place = Place()
+    if random is not None:
+        half = config.thickness / 2
+        place = Place(*random.uniform(-1, 1, 2) * (half, _HALF_FIELD))
+    return ProjectionImaging(config, config.voxel_size, place)
+
+
+def drawn(config: Simulation, random: np.random.Generator) -> Simulation:
+    """Return a config whose spreads are drawn, and then 0.
+
+    The same number of values is drawn for any config.
+    """
+    ends, (defocus, dose) = random.uniform(-1, 1, 2), random.uniform(-1, 1, 2)
+    ctf = str(random.choice(["plain", "phase-flipped", "none"]))
+    steepest = STEEPEST_TILT if config.noise == "projections" else 90
+    low, high = (
+        min(max(end + config.tilt_range_spread * by, -steepest), steepest)
+        for end, by in zip(config.tilt_range, ends, strict=True)
+    )
+    return config.model_copy(
+        update={
+            # A range that is narrower than its spread still has to have an order.
+            "tilt_range": (low, max(high, low + config.tilt_step)),
+            "tilt_range_spread": 0.0,
+            "defocus": max(config.defocus + config.defocus_spread * defocus, 0.0),
+            "defocus_spread": 0.0,
+            "dose": max(config.dose + config.dose_spread * dose, 0.0),
+            "dose_spread": 0.0,
+            "ctf": ctf if config.ctf == "random" else config.ctf,
+        }
+    )
 
 
 def torch_generator(random: np.random.Generator) -> torch.Generator:

@@ -12,7 +12,7 @@ from napari_ectkd.events import Finished, Noted, Progress, Saved
 from napari_ectkd.io.picks import NONE
 from napari_ectkd.io.stacks import StackInfo, StackWriter
 from napari_ectkd.simulation.density import load_densities
-from napari_ectkd.simulation.imaging import WedgeImaging, torch_generator
+from napari_ectkd.simulation.imaging import make_imaging, torch_generator
 from napari_ectkd.simulation.noise import (
     check_fit,
     cropped,
@@ -86,7 +86,8 @@ def simulate_subtomograms(
         voxel_size=config.voxel_size,
         classes=[d.name for d in densities] + [NONE] * (config.none > 0),
         tilt_range=config.tilt_range,
-        noise=config.noise,
+        # What the stacks have to say is whether all have one level.
+        noise="per-particle" if config.noise == "per-particle" else "common",
         simulation=config.model_dump(mode="json"),
     )
     writer = StackWriter(config.out, info)
@@ -101,13 +102,13 @@ def _simulate(
     cancel: Cancel,
 ) -> Iterator[Event]:
     yield from warnings
-    box, imaging = config.box, WedgeImaging(config.tilt_range)
+    box, imaging = config.box, make_imaging(config)
     # One stream each, so that e.g. another SNR leaves poses and noise as they are.
     for_level, for_scenes, for_noise = np.random.default_rng(config.seed).spawn(3)
     samplers = {d.name: Sampler(d) for d in densities}
     variances = signal_variances(samplers, box, imaging, for_level, cancel)
     level = noise_variance(variances, config.snr)
-    is_common = config.noise == "common"
+    is_common = config.noise != "per-particle"
     snr = {
         name: v / level if is_common else config.snr for name, v in variances.items()
     }

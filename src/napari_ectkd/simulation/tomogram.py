@@ -13,7 +13,7 @@ from napari_ectkd.io.formats import tomogram_name, write_mrc
 from napari_ectkd.io.picks import Picks
 from napari_ectkd.io.star import write_picks
 from napari_ectkd.simulation.density import load_densities
-from napari_ectkd.simulation.imaging import WedgeImaging, torch_generator
+from napari_ectkd.simulation.imaging import make_imaging, torch_generator
 from napari_ectkd.simulation.noise import (
     check_fit,
     noise_variance,
@@ -174,7 +174,7 @@ def _simulate(
     yield from warnings
     for_level, for_poses, for_noise = streams
     samplers = {d.name: Sampler(d) for d in densities}
-    imaging = WedgeImaging(config.tilt_range)
+    imaging = make_imaging(config)
     variances = signal_variances(samplers, config.box, imaging, for_level, cancel)
     level = noise_variance(variances, config.snr)
 
