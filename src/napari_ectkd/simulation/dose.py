@@ -18,7 +18,7 @@ around 3,000."""
 
 
 def signal_left(
-    frequency: torch.Tensor, exposure: float, voltage: float
+    frequency: torch.Tensor, exposure: torch.Tensor, voltage: float
 ) -> torch.Tensor:
     """Return the share of the signal's amplitude that an exposure leaves.
 
@@ -30,7 +30,7 @@ def signal_left(
     frequency
         1/Å.
     exposure
-        Electrons per Å² endured so far.
+        Electrons per Å² endured so far; broadcasts with the frequencies.
     voltage
         kV.
 

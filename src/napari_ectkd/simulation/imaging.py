@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 
-from napari_ectkd.simulation.imaging_config import STEEPEST_TILT
+from napari_ectkd.simulation.imaging_config import MOST, STEEPEST_TILT
 from napari_ectkd.simulation.projection_imaging import Place, ProjectionImaging
 from napari_ectkd.simulation.tilt import apply_wedge, wedge_share
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from napari_ectkd.simulation.config import Simulation
 
 
 _HALF_FIELD = 2000.0
-"""Å; where in the field of view a box may lie, across the tilt axis."""
+"""Å, from the middle of the field of view to the farthest boxes."""
 
 
 class Imaging(Protocol):
@@ -92,8 +91,8 @@ def make_imaging(
         return WedgeImaging(config.tilt_range)
     place = Place()
     if random is not None:
-        half = config.thickness / 2
-        place = Place(*random.uniform(-1, 1, 2) * (half, _HALF_FIELD))
+        half = np.array([config.thickness / 2, _HALF_FIELD, _HALF_FIELD])
+        place = Place(*(random.uniform(-1, 1, 3) * half).tolist())
     return ProjectionImaging(config, config.voxel_size, place)
 
 
@@ -102,25 +101,33 @@ def drawn(config: Simulation, random: np.random.Generator) -> Simulation:
 
     The same number of values is drawn for any config.
     """
-    ends, (defocus, dose) = random.uniform(-1, 1, 2), random.uniform(-1, 1, 2)
+    by = random.uniform(-1, 1, 4).tolist()
     ctf = str(random.choice(["plain", "phase-flipped", "none"]))
     steepest = STEEPEST_TILT if config.noise == "projections" else 90
-    low, high = (
-        min(max(end + config.tilt_range_spread * by, -steepest), steepest)
-        for end, by in zip(config.tilt_range, ends, strict=True)
+    first, last = (
+        min(max(end + config.tilt_range_spread * share, -steepest), steepest)
+        for end, share in zip(config.tilt_range, by[:2], strict=True)
     )
+    # A range that is narrower than its spread still has to have an order.
+    low = min(first, last, steepest - config.tilt_step)
+    high = max(first, last, low + config.tilt_step)
     return config.model_copy(
         update={
-            # A range that is narrower than its spread still has to have an order.
-            "tilt_range": (low, max(high, low + config.tilt_step)),
+            "tilt_range": (low, high),
             "tilt_range_spread": 0.0,
-            "defocus": max(config.defocus + config.defocus_spread * defocus, 0.0),
+            "defocus": _within(config, "defocus", by[2]),
             "defocus_spread": 0.0,
-            "dose": max(config.dose + config.dose_spread * dose, 0.0),
+            "dose": _within(config, "dose", by[3]),
             "dose_spread": 0.0,
             "ctf": ctf if config.ctf == "random" else config.ctf,
         }
     )
+
+
+def _within(config: Simulation, name: str, share: float) -> float:
+    """Return a setting moved by a share of its spread, as far as it may go."""
+    moved = getattr(config, name) + share * getattr(config, f"{name}_spread")
+    return min(max(float(moved), 0.0), MOST[name])
 
 
 def torch_generator(random: np.random.Generator) -> torch.Generator:

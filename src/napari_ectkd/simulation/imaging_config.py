@@ -10,6 +10,10 @@ STEEPEST_TILT = 80
 """Degrees; what is nearly edge-on cannot be projected through a slab."""
 
 
+MOST = {"defocus": 20.0, "dose": 50.0}
+"""Of these settings, whatever is drawn."""
+
+
 class ImagingConfig(BaseModel, frozen=True, extra="forbid"):
     """What lies between the densities and the reconstruction.
 
@@ -49,9 +53,9 @@ class ImagingConfig(BaseModel, frozen=True, extra="forbid"):
         description="contrast transfer: as it is, corrected by phase flipping, or left "
         "out; random: one of the three",
     )
-    defocus: float = Field(3, ge=0, le=20, description="µm of underfocus")
+    defocus: float = Field(3, ge=0, le=MOST["defocus"], description="µm of underfocus")
     defocus_spread: float = Field(
-        0, ge=0, le=20, description="µm that the defocus may differ"
+        0, ge=0, le=MOST["defocus"], description="µm that the defocus may differ"
     )
     thickness: float = Field(
         1500,
@@ -63,11 +67,14 @@ class ImagingConfig(BaseModel, frozen=True, extra="forbid"):
     dose: float = Field(
         3,
         ge=0,
-        le=50,
+        le=MOST["dose"],
         description="electrons per Å² and tilt: fine detail fades as they add up",
     )
     dose_spread: float = Field(
-        0, ge=0, le=50, description="electrons per Å² and tilt that it may differ"
+        0,
+        ge=0,
+        le=MOST["dose"],
+        description="electrons per Å² and tilt that it may differ",
     )
     dose_weighting: bool = Field(
         True, description="weight each tilt by the detail that is left in it"

@@ -23,7 +23,11 @@ import torch
 from scipy import fft
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
+
+_KY_AT_ONCE = 16
 
 
 class Shears:
@@ -97,3 +101,9 @@ def ramp(n_u: int, angles_deg: NDArray[np.float64], step_deg: float) -> torch.Te
     kx = np.maximum(np.abs(np.fft.fftfreq(n_u)), 0.25 / n_u)
     weights = np.radians(step_deg) / np.cos(np.radians(angles_deg)) ** 2
     return torch.from_numpy(kx[:, None] * weights)
+
+
+def parts(n_ky: int) -> Iterator[slice]:
+    """Yield the frequencies along y in parts that need little memory."""
+    for start in range(0, n_ky, _KY_AT_ONCE):
+        yield slice(start, min(start + _KY_AT_ONCE, n_ky))
