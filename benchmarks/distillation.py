@@ -13,17 +13,12 @@ need of `teachers.py` is made on the way.
 from __future__ import annotations
 
 import argparse
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from napari_ectkd.cli.kept_settings import settings
 from napari_ectkd.distillation.config import DistillConfig
-from napari_ectkd.distillation.distill import distill
-from napari_ectkd.events import Cancel
-from napari_ectkd.runs import Run
-from rows import Place, ask, drain, read_rows, row_path, summary, write_row
+from rows import Place, ask, distilled, read_rows, row_path, summary, write_row
 from teachers import ALL, LABELS, ROWS, SEEDS, train_run
 
 STUDENT = "compact"
@@ -98,13 +93,7 @@ def make(name: str, place: Place) -> None:
     unlabeled = [place.unlabeled()] if row.is_unlabeled else []
     given = ALL | row.settings
     config = DistillConfig(model=STUDENT, seed=int(seed), unlabeled=unlabeled, **given)
-    student = Run(place.run(name))
-    shutil.rmtree(student.path, ignore_errors=True)
-    student.create(
-        settings("distill", data, config) | {"teachers": list(map(str, paths))}
-    )
-    print(name, flush=True)
-    result = drain(distill(paths, data, config, student, cancel=Cancel()))
+    seconds = distilled(place.run(name), paths, data, config)
     facts = {
         "network": STUDENT,
         "members": 1,
@@ -114,9 +103,9 @@ def make(name: str, place: Place) -> None:
         "labels": int(labels),
         "seed": int(seed),
         "settings": given,
-        "training_seconds": round(result["seconds"], 1),
+        "training_seconds": round(seconds, 1),
     }
-    write_row(name, facts, ask(place, [name], is_averaged=False))
+    write_row(name, facts, ask(place.test(), [place.run(name)], is_averaged=False))
 
 
 def table() -> None:

@@ -2,8 +2,9 @@
 
 The tomogram is noise on the disk, the picks are places drawn at random, the weights of
 the student are random: the time depends on neither. Memory is the process's own, mapped
-pages apart; it is sampled all along, and given at a tenth of the work and at its peak,
-so that growth would show.
+pages apart; it is given after each tenth of the work, where growth would show, and at
+its peak, which is the table of all probabilities at the end. The load average says how
+much else the machine had to do.
 
     python benchmarks/million.py --out benchmarks/results/million.json
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import tempfile
 import time
@@ -57,7 +59,7 @@ def measure(folder: Path, n: int) -> dict[str, Any]:
     random = np.random.default_rng(0)
     places = random.integers(BOX, np.array(SHAPE) - BOX, (n, 3))
     picks = Picks.create(places * tomogram.voxel_size, tomogram.name)
-    early = 0
+    along: list[int] = []
     with PeakMemory() as memory:
         started = time.perf_counter()
         stream = classify_picks(
@@ -69,8 +71,9 @@ def measure(folder: Path, n: int) -> dict[str, Any]:
             except StopIteration as end:
                 classified = end.value
                 break
-            if isinstance(event, Progress) and not early and event.done > n / 10:
-                early = anonymous_bytes()
+            if isinstance(event, Progress) and event.done > len(along) * n / 10:
+                along.append(anonymous_bytes())
+                print(f"{event.done} of {n}", flush=True)
         seconds = time.perf_counter() - started
     return {
         "student": STUDENT,
@@ -79,8 +82,10 @@ def measure(folder: Path, n: int) -> dict[str, Any]:
         "classified": int(np.isfinite(classified.confidence).sum()),
         "seconds": round(seconds, 1),
         "picks_per_second": round(n / seconds),
-        "memory_at_a_tenth_gib": round(early / 2**30, 3),
+        "memory_along_gib": [round(size / 2**30, 3) for size in along],
         "peak_memory_gib": round(memory.bytes / 2**30, 3),
+        "load_average": [round(load, 1) for load in os.getloadavg()],
+        "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "processor": platform.processor() or platform.machine(),
         "torch": torch.__version__,

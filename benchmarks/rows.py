@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,23 +20,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from napari_ectkd.cli.kept_settings import settings
 from napari_ectkd.dataset.augment import IDENTITY, wedge_rotations
 from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.dataset.sources import load_dataset
 from napari_ectkd.devices import choose_device, choose_precision
+from napari_ectkd.distillation.distill import distill
 from napari_ectkd.events import Cancel, EpochEnd, Noted
 from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.models.checkpoint import load_checkpoint
 from napari_ectkd.models.cost import count_macs, count_parameters
 from napari_ectkd.models.inference import infer_logits, to_device
+from napari_ectkd.runs import Run
 from napari_ectkd.simulation.config import SubtomogramSimulation
 from napari_ectkd.simulation.subtomograms import simulate_subtomograms
 from napari_ectkd.training.loop import score_logits
+from napari_ectkd.training.train import train
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    from napari_ectkd.distillation.config import DistillConfig
     from napari_ectkd.events import Event
+    from napari_ectkd.training.config import TrainConfig
 
 RESULTS = Path(__file__).parent / "results" / "accuracy"
 COMPLEXES = {
@@ -74,25 +81,22 @@ class Place:
         return self.work / "runs" / name
 
     def _data(self, name: str, per_class: int, seed: int) -> DataConfig:
-        folder = self.work / "data" / name
-        if not (folder / ".whole").exists():
-            densities = [
-                self.densities / f"{entry}.mrc"
-                for group in COMPLEXES.values()
-                for entry in group
-            ]
-            config = SubtomogramSimulation(
+        densities = [
+            self.densities / f"{entry}.mrc"
+            for group in COMPLEXES.values()
+            for entry in group
+        ]
+        return simulated(
+            SubtomogramSimulation(
                 density=densities,
-                out=folder,
+                out=self.work / "data" / name,
                 per_class=per_class,
                 none=per_class,
                 box=BOX,
                 snr=SNR,
                 seed=seed,
             )
-            drain(simulate_subtomograms(config, cancel=Cancel()))
-            (folder / ".whole").touch()
-        return DataConfig(data=[folder])
+        )
 
 
 @dataclass(frozen=True)
@@ -118,24 +122,81 @@ def drain(stream: Iterator[Event]) -> dict[str, Any]:
     return result
 
 
-def ask(place: Place, runs: list[str], *, is_averaged: bool) -> Outcome:
-    """Return what runs together say of the test set.
+def simulated(config: SubtomogramSimulation) -> DataConfig:
+    """Return a data set, simulated unless it is there whole."""
+    if not (config.out / ".whole").exists():
+        shutil.rmtree(config.out, ignore_errors=True)
+        drain(simulate_subtomograms(config, cancel=Cancel()))
+        (config.out / ".whole").touch()
+    return DataConfig(data=[config.out])
+
+
+def trained(path: Path, data: DataConfig, config: TrainConfig) -> float:
+    """Train a run unless it is there, or go on with it; return its seconds."""
+    run = Run(path)
+    timing = path / "seconds"
+    if timing.exists():
+        return float(timing.read_text())
+    is_resumed = run.resume_path.exists()
+    if not is_resumed:
+        shutil.rmtree(path, ignore_errors=True)
+        run.create(settings("train", data, config))
+    print(path.name, flush=True)
+    result = drain(train(data, config, run, cancel=Cancel(), is_resumed=is_resumed))
+    timing.write_text(str(result["seconds"]))
+    return float(result["seconds"])
+
+
+def distilled(
+    path: Path,
+    teachers: list[Path],
+    data: DataConfig,
+    config: DistillConfig,
+    soft_labels: Path | None = None,
+) -> float:
+    """Distill a run anew; return its seconds.
 
     Parameters
     ----------
-    place
-        Where the runs are.
+    path
+        The run.
+    teachers
+        Their runs.
+    data, config
+        As `ectkd distill`.
+    soft_labels
+        File to keep what the teachers say in, for other students of theirs.
+    """
+    run = Run(path)
+    shutil.rmtree(path, ignore_errors=True)
+    run.create(settings("distill", data, config) | {"teachers": list(map(str, teachers))})
+    if soft_labels is not None and soft_labels.exists():
+        shutil.copyfile(soft_labels, path / "soft_labels.safetensors")
+    print(path.name, flush=True)
+    result = drain(distill(teachers, data, config, run, cancel=Cancel()))
+    if soft_labels is not None:
+        shutil.copyfile(path / "soft_labels.safetensors", soft_labels)
+    return float(result["seconds"])
+
+
+def ask(test: DataConfig, runs: list[Path], *, is_averaged: bool) -> Outcome:
+    """Return what runs together say of a test set.
+
+    Parameters
+    ----------
+    test
+        The test set.
     runs
-        Their names; the logits of several are averaged.
+        Run folders; the logits of several are averaged.
     is_averaged
         Whether also over the rotations that keep the missing wedge.
     """
-    data = _returned(load_dataset(place.test(), cancel=Cancel()))
+    data = _returned(load_dataset(test, cancel=Cancel()))
     device = choose_device("auto")
     parts = []
     parameters = macs = 0
-    for name in runs:
-        model, info = load_checkpoint(place.run(name))
+    for path in runs:
+        model, info = load_checkpoint(path)
         views = wedge_rotations(data.tilt_range) if is_averaged else (IDENTITY,)
         parts.append(
             _returned(
@@ -162,24 +223,33 @@ def ask(place: Place, runs: list[str], *, is_averaged: bool) -> Outcome:
 
 
 def write_row(name: str, facts: dict[str, Any], outcome: Outcome) -> None:
-    """Score a row and write its file."""
-    metrics, report = score_logits(outcome.logits, outcome.targets, outcome.classes)
+    """Score a row of few labels and write its file."""
     right = outcome.logits.argmax(dim=1).numpy() == outcome.targets
     names = np.array(outcome.classes, dtype=object)[outcome.targets]
+    by_size = {
+        size: float(right[np.isin(names, group)].mean())
+        for size, group in COMPLEXES.items()
+    }
+    data = {"box": BOX, "snr": SNR, "densities": "densities_10A"}
+    save_row(
+        row_path(name),
+        facts | {"accuracy_by_size": by_size, "data": data},
+        outcome,
+    )
+
+
+def save_row(path: Path, facts: dict[str, Any], outcome: Outcome) -> None:
+    """Score any row, and write it with how and where it was made."""
+    metrics, report = score_logits(outcome.logits, outcome.targets, outcome.classes)
     row = {
-        "row": name,
+        "row": path.stem,
         **facts,
         **outcome.facts,
         "accuracy": report.accuracy,
         "macro_f1": report.macro_f1,
         "test_loss": metrics["val_loss"],
-        "accuracy_by_size": {
-            size: float(right[np.isin(names, group)].mean())
-            for size, group in COMPLEXES.items()
-        },
         "recall": {k: round(v.recall, 4) for k, v in report.classes.items()},
-        "n_test": len(right),
-        "data": {"box": BOX, "snr": SNR, "densities": "densities_10A"},
+        "n_test": len(outcome.targets),
         "machine": {
             "processor": _processor(),
             "threads": torch.get_num_threads(),
@@ -187,11 +257,10 @@ def write_row(name: str, facts: dict[str, Any], outcome: Outcome) -> None:
         },
         "commit": _commit(),
     }
-    path = row_path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(row, indent=1) + "\n")
-    print(f"{name}: accuracy {report.accuracy:.4f}", flush=True)
+    print(f"{path.stem}: accuracy {report.accuracy:.4f}", flush=True)
 
 
 def row_path(name: str) -> Path:
@@ -199,9 +268,9 @@ def row_path(name: str) -> Path:
     return RESULTS / f"{name}.json"
 
 
-def read_rows() -> dict[str, dict[str, Any]]:
+def read_rows(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
     """Return all rows that are there, by name."""
-    return {p.stem: json.loads(p.read_text()) for p in sorted(RESULTS.glob("*.json"))}
+    return {p.stem: json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))}
 
 
 def summary(values: list[float]) -> str:

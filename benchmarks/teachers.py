@@ -12,17 +12,12 @@ files in `benchmarks/results/accuracy/`; those that are there are not made again
 from __future__ import annotations
 
 import argparse
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from napari_ectkd.cli.kept_settings import settings
-from napari_ectkd.events import Cancel
-from napari_ectkd.runs import Run
 from napari_ectkd.training.config import TrainConfig
-from napari_ectkd.training.train import train
-from rows import Place, ask, drain, read_rows, row_path, summary, write_row
+from rows import Place, ask, read_rows, row_path, summary, trained, write_row
 
 LABELS = (20, 100)
 SEEDS = (0, 1, 2)
@@ -83,7 +78,7 @@ def make(name: str, place: Place) -> None:
     for member in range(row.members):
         run = f"{row.model}-{labels}-{seed}" + f"-{member}" * (member > 0)
         seconds += train_run(run, row, int(labels), int(seed) + 100 * member, place)
-        runs.append(run)
+        runs.append(place.run(run))
     facts = {
         "network": row.model,
         "members": row.members,
@@ -94,28 +89,16 @@ def make(name: str, place: Place) -> None:
         "settings": row.settings,
         "training_seconds": round(seconds, 1),
     }
-    write_row(name, facts, ask(place, runs, is_averaged=row.is_averaged))
+    write_row(name, facts, ask(place.test(), runs, is_averaged=row.is_averaged))
 
 
 def train_run(name: str, row: Trained, labels: int, seed: int, place: Place) -> float:
     """Train a run unless it is there, or go on with it; return its seconds."""
-    run = Run(place.run(name))
-    timing = run.path / "seconds"
-    if timing.exists():
-        return float(timing.read_text())
-    data = place.labeled(labels, seed % 100)
     given = dict(row.settings)
     if batches := given.pop("batches", None):
         given["epochs"] = batches // (labels * 10 // 50)
     config = TrainConfig(model=row.model, seed=seed, **given)
-    is_resumed = run.resume_path.exists()
-    if not is_resumed:
-        shutil.rmtree(run.path, ignore_errors=True)
-        run.create(settings("train", data, config))
-    print(name, flush=True)
-    result = drain(train(data, config, run, cancel=Cancel(), is_resumed=is_resumed))
-    timing.write_text(str(result["seconds"]))
-    return float(result["seconds"])
+    return trained(place.run(name), place.labeled(labels, seed % 100), config)
 
 
 def table() -> None:
