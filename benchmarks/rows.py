@@ -169,7 +169,9 @@ def distilled(
     """
     run = Run(path)
     shutil.rmtree(path, ignore_errors=True)
-    run.create(settings("distill", data, config) | {"teachers": list(map(str, teachers))})
+    run.create(
+        settings("distill", data, config) | {"teachers": list(map(str, teachers))}
+    )
     if soft_labels is not None and soft_labels.exists():
         shutil.copyfile(soft_labels, path / "soft_labels.safetensors")
     print(path.name, flush=True)

@@ -157,3 +157,14 @@ def test_what_cannot_be_exported_is_said_at_the_call(
     monkeypatch.setattr(export_formats, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"napari-ectkd\[export\]"):
         start()
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"), [({}, "MIT"), ({"license": "CC0-1.0"}, "CC0-1.0")]
+)
+def test_the_license_is_that_of_training_unless_another_is_named(
+    write_model, tmp_path, settings, expected
+):
+    path = write_model(license="MIT")
+    result, _ = export(path, tmp_path / "model.pt2", format="torch", **settings)
+    assert result["metadata"]["ectkd.license"] == expected

@@ -13,6 +13,7 @@ from napari_ectkd.dataset.sources import load_dataset
 from napari_ectkd.events import Cancel, Finished, Noted
 from napari_ectkd.io.picks import Picks
 from napari_ectkd.io.star import write_picks
+from napari_ectkd.models.checkpoint import read_info
 from napari_ectkd.training.provenance import environment, fingerprint, repeatability
 
 
@@ -80,13 +81,14 @@ def test_the_environment_is_json():
 
 
 def test_a_run_leaves_environment_examples_and_a_card(learn):
-    stream, run = learn(validation_fraction=0.5)
+    stream, run = learn(validation_fraction=0.5, license="CC-BY-4.0")
     result = next(e.result for e in stream if isinstance(e, Finished))
     [session] = json.loads(run.environment_path.read_text())
     card = json.loads(run.card_path.with_suffix(".json").read_text())
     assert session["data"] == card["data"]["fingerprint"] != ""
     assert card["metrics"]["val_accuracy"] == result["val_accuracy"]
     assert card["report"] == result["report"]
+    assert card["license"] == read_info(run.path).license == "CC-BY-4.0"
     labels = card["data"]["labels"]
     assert sum(n["training"] + n["validation"] for n in labels.values()) == 16
     text = run.card_path.read_text()
@@ -95,6 +97,7 @@ def test_a_run_leaves_environment_examples_and_a_card(learn):
         f"accuracy {result['val_accuracy']:.1%}",
         session["data"][:16],
         "the same seed and data give the same weights",
+        "License of the weights: CC-BY-4.0",
         *(f"| {name} |" for name in card["classes"]),
     ):
         assert wanted in text

@@ -84,6 +84,7 @@ class CheckpointInfo(BaseModel, frozen=True, extra="forbid"):
     calibration: Calibration | None = Field(
         None, description="None: never calibrated, for want of a validation part"
     )
+    license: str = Field("not stated", description="of the weights")
     software: str = Field("", description="version of napari-ectkd that wrote it")
 
     @property

@@ -100,5 +100,7 @@ class ExportConfig(BaseModel, frozen=True, extra="forbid"):
         "each fourth voxel, if the network can",
     )
     license: str | None = Field(
-        None, description="of the weights, for the metadata, such as CC-BY-4.0"
+        None,
+        description="of the weights, for the metadata, such as CC-BY-4.0; default: "
+        "what was said when the model was trained",
     )

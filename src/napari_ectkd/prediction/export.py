@@ -124,7 +124,7 @@ def _export(
             "raw logits",
             is_warning=True,
         )
-    facts = describe(model_path, info, config.license)
+    facts = describe(model_path, info, config.license or info.license)
     files = [(out, False)]
     if config.sweep:
         files.append((out.with_name(f"{out.stem}-sweep{out.suffix}"), True))
@@ -151,9 +151,7 @@ def _export(
     yield Finished(result=result | {"metadata": facts})
 
 
-def describe(
-    model_path: Path, info: CheckpointInfo, license_: str | None
-) -> dict[str, str]:
+def describe(model_path: Path, info: CheckpointInfo, license_: str) -> dict[str, str]:
     """Return what a model's numbers mean, as texts by name, for a file's metadata."""
     facts = json.loads(info.model_dump_json(exclude={"version", "calibration"}))
     facts |= {
@@ -163,7 +161,7 @@ def describe(
         "calibration": info.calibration and info.calibration.model_dump(mode="json"),
         "normalization": info.normalization.mode,
         "data_fingerprint": _fingerprint(model_path),
-        "license": license_ or "not stated",
+        "license": license_,
     }
     return {
         f"ectkd.{name}": value if isinstance(value, str) else json.dumps(value)

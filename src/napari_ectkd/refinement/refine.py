@@ -208,7 +208,9 @@ def _refine(
     learner = Learner.create(info.model, material, learning, trained_by="refine")
     if is_warm:
         learner.model.load_state_dict(network.state_dict())
-    learner.info = learner.info.model_copy(update={"diameters": info.diameters})
+    learner.info = learner.info.model_copy(
+        update={"diameters": info.diameters, "license": info.license}
+    )
     yield from learner.learn(
         HardLabels(learning.label_smoothing),
         material,

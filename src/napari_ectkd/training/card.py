@@ -56,6 +56,7 @@ def make_card(
         "model": info.model,
         "trained_by": info.trained_by,
         "software": info.software,
+        "license": info.license,
         "input": {
             "box": info.box,
             "voxel_size": info.voxel_size,
@@ -152,6 +153,7 @@ def _markdown(card: dict[str, Any]) -> Iterator[str]:
     yield from ("", "## How it was made", "")
     where = card["environment"]
     # The whole of it is in the JSON; here it would make a window wide.
+    yield f"- License of the weights: {card['license']}"
     yield f"- Data fingerprint: `{card['data']['fingerprint'][:16]}…`"
     yield f"- Device: {where['device_name']} ({where['device']})"
     yield f"- Threads: {where['threads']}"

@@ -63,6 +63,11 @@ class TrainConfig(AugmentConfig, frozen=True, extra="forbid"):
         description="compile the network first (torch.compile), which takes a minute; "
         "needs a C++ compiler, on a GPU Triton",
     )
+    license: str = Field(
+        "not stated",
+        min_length=1,
+        description="of the weights, for checkpoint and model card, such as CC-BY-4.0",
+    )
 
 
 class EnsembleConfig(TrainConfig, frozen=True, extra="forbid"):

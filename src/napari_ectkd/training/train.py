@@ -218,6 +218,7 @@ class Learner:
             tilt_range=data.tilt_range,
             normalization=Normalization(mode=data.mode),
             trained_by=trained_by,
+            license=config.license,
             software=version("napari-ectkd"),
         )
         model = build_model(name, len(material.classes), data.box)
