@@ -53,6 +53,10 @@ class Trained:
 ALL = {"validation_fraction": 0.0}
 ROWS = {
     "dsrf3d_v2": Trained("dsrf3d_v2", settings={"batches": 1200, **ALL}),
+    # The published recipe stops early by validation loss, with a patience of 5 epochs.
+    "dsrf3d_v2_published": Trained(
+        "dsrf3d_v2_published", seeds=(0,), settings={"batches": 1200, "patience": 5}
+    ),
     "residual_small": Trained("residual_small", settings=ALL),
     "compact": Trained("compact", settings=ALL),
     "ensemble": Trained("residual_small", settings=ALL, members=4, is_averaged=True),
@@ -67,16 +71,17 @@ def names() -> list[str]:
         for labels in LABELS
         for seed in row.seeds
     ]
-    return sorted(found, key=lambda name: name.startswith("dsrf3d_v2"))
+    return sorted(found, key=lambda name: name.startswith("dsrf3d"))
 
 
-def make(name: str, place: Place) -> None:
+def make(name: str, row: Trained, place: Place) -> None:
     """Make one row."""
     kind, labels, seed = name.rsplit("-", 2)
-    row = ROWS[kind]
     runs, seconds = [], 0.0
     for member in range(row.members):
-        run = f"{row.model}-{labels}-{seed}" + f"-{member}" * (member > 0)
+        # The first member of an ensemble is the row of its network alone.
+        run = f"{row.model if row.members > 1 else kind}-{labels}-{seed}"
+        run += f"-{member}" * (member > 0)
         seconds += train_run(run, row, int(labels), int(seed) + 100 * member, place)
         runs.append(place.run(run))
     facts = {
@@ -132,7 +137,7 @@ def main() -> None:
         place = Place(arguments.densities, arguments.work)
         for name in arguments.rows or names():
             if not row_path(name).exists():
-                make(name, place)
+                make(name, ROWS[name.rsplit("-", 2)[0]], place)
     table()
 
 
