@@ -60,6 +60,7 @@ DISTILLED = {
     "unlabeled_same_view": Distilled(
         "residual_small", is_unlabeled=True, settings={"teacher_sees": "view"}
     ),
+    "unlabeled_long": Distilled("ensemble", is_unlabeled=True, settings={"epochs": 18}),
     "unlabeled_hot": Distilled(
         "ensemble", is_unlabeled=True, settings={"temperature": 4.0}
     ),

@@ -201,8 +201,18 @@ class Run(JobFolder):
 
     @property
     def best_path(self) -> Path:
-        """The checkpoint with the lowest validation loss: the model to use."""
+        """The model to use: of lowest validation loss, or learned from all labels."""
         return self.path / "best.safetensors"
+
+    @property
+    def validated_path(self) -> Path:
+        """The checkpoint that the figures are of, if another learned from all."""
+        return self.path / "validated.safetensors"
+
+    @property
+    def on_all(self) -> Run:
+        """The unfinished run of a model that learns from all labels, inside this."""
+        return Run(self.path / "all-labels")
 
     @property
     def last_path(self) -> Path:
@@ -288,7 +298,8 @@ class Run(JobFolder):
         # Of an ensemble, what is over is there, and what is not may begin anew.
         in_parts = bool(self.members()) or self.search_path.exists()
         in_parts = in_parts or self.baseline.path.exists()
-        return self.resume_path.exists() or (in_parts and not self.best_path.exists())
+        in_parts = in_parts and not self.best_path.exists()
+        return self.resume_path.exists() or self.on_all.path.exists() or in_parts
 
     def check_resumable(self) -> None:
         """Raise `FileMissingError` if there is no state to go on from."""

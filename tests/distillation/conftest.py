@@ -22,7 +22,12 @@ from napari_ectkd.training.config import TrainConfig
 from napari_ectkd.training.train import train
 
 CLASSES = ["barrel", "disc", "dumbbell", "helix", "ring", "shell", "tripod", "none"]
-QUICK = {"batch_size": 8, "precision": "float32", "device": "cpu"}
+QUICK = {
+    "batch_size": 8,
+    "precision": "float32",
+    "device": "cpu",
+    "refit": False,
+}
 
 
 @pytest.fixture(autouse=True)

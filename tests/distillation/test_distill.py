@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from napari_ectkd.models.checkpoint import (
     read_info,
     save_checkpoint,
 )
+from napari_ectkd.runs import Run
 from napari_ectkd.simulation.config import SubtomogramSimulation
 from napari_ectkd.simulation.subtomograms import simulate_subtomograms
 from napari_ectkd.training import loop
@@ -344,3 +346,25 @@ def test_cancel_while_the_teacher_is_asked(learn, phantoms):
     with pytest.raises(CancelledError):
         list(stream)
     assert not run.best_path.exists()
+
+
+def test_a_teacher_that_learned_from_all_is_judged_as_it_was_before(
+    learn, teacher, tmp_path
+):
+    other = Run(tmp_path / "teacher")
+    shutil.copytree(teacher, other.path)
+    # Beside its best weights lies a model that knows nothing.
+    blank, info = load_checkpoint(other.best_path)
+    for weights in blank.parameters():
+        weights.data.zero_()
+    save_checkpoint(other.validated_path, blank, info)
+    stream, run = learn(
+        teachers=[other.path], epochs=1, validation_fraction=0.34, refit=True
+    )
+    result = list(stream)[-1].result
+    assert result["teacher_val_accuracy"] < 0.5
+    assert result["comparison"][0]["val_accuracy"] < 0.5
+    # The soft labels are of the model that learned from all.
+    said = load_file(run.path / "soft_labels.safetensors")["logits"]
+    assert said.std() > 0.5
+    assert run.validated_path.exists()

@@ -69,6 +69,7 @@ def learn(tmp_path, phantoms):
             "epochs": 4,
             "batch_size": 8,
             "validation_fraction": 0.5,
+            "refit": False,
             "precision": "float32",
             "device": "cpu",
         }

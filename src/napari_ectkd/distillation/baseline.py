@@ -38,6 +38,7 @@ def learn_baseline(
         The learner, and its validation accuracy by epoch.
     """
     own = run.baseline
+    config = config.model_copy(update={"refit": False})  # it is there to be judged
     learner = Learner.create(name, material, config, trained_by="train")
     if not _is_over(own):
         is_resumed = own.resume_path.exists()

@@ -58,7 +58,7 @@ def compare(
     """
     device = choose_device(config.device)
     networks = [
-        (t.name, "teacher", t.model, t.info, t.path, t.order(material.classes))
+        (t.name, "teacher", t.judged, t.info, t.path, t.order(material.classes))
         for t in teachers
     ]
     everyone = list(range(len(material.classes)))

@@ -120,14 +120,14 @@ def _distill(
             cancel,
         )
         opinion = KeptOpinion(said.mean(dim=0))
-        said = said[:, validation]
     else:
-        said = yield from ask_teachers(
-            teachers, data, validation, classes, config, cancel
-        )
         opinion = LiveOpinion(teachers, classes)
     to_reach: dict[str, float] = {}
     if len(validation):
+        judged = [teacher.as_judged() for teacher in teachers]
+        said = yield from ask_teachers(
+            judged, data, validation, classes, config, cancel
+        )
         metrics, _ = score_logits(
             said.mean(dim=0), material.targets[validation], classes
         )

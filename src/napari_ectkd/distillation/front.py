@@ -112,10 +112,13 @@ def use_trial(run: Run, number: int) -> list[dict[str, Any]]:
         raise ConfigError(f"{run.path}: no student from trial {number}")
     trial = trial_run(run, number)
     card = trial.card_path
-    for source in (trial.best_path, card, card.with_suffix(".json")):
+    files = (trial.best_path, trial.validated_path, card, card.with_suffix(".json"))
+    for source in files:
         if source.exists():
             with atomic_path(run.path / source.name) as temporary:
                 shutil.copyfile(source, temporary)
+        else:
+            (run.path / source.name).unlink(missing_ok=True)  # of another trial
     for row in rows:
         row["is_used"] = row["trial"] == number
     write_front(run, rows)

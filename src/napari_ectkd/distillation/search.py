@@ -224,6 +224,7 @@ def _settings(config: DistillConfig, params: dict[str, Any]) -> DistillConfig:
         update={
             "model": params["model"],
             "baseline": False,
+            "refit": bool(config.refit),  # twice the time: only if asked for
             "learning_rate": min(usual * params["rate"], 1.0),
             "temperature": params["temperature"],
             "soft_weight": params["soft_weight"],

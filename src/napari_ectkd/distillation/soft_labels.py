@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from napari_ectkd.events import Noted
 from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.models.checkpoint import checkpoint_path, load_checkpoint
 from napari_ectkd.models.inference import infer_logits, to_device
+from napari_ectkd.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -34,12 +35,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained model that does not change any more."""
+    """A trained model that does not change any more.
+
+    Attributes
+    ----------
+    judged
+        The model that its figures are of, if another learned from all labels; else the
+        same.
+    """
 
     name: str
     path: Path
     model: nn.Module
     info: CheckpointInfo
+    judged: nn.Module
+
+    def as_judged(self) -> Teacher:
+        """Return the teacher without what it learned from its validation part."""
+        return replace(self, model=self.judged)
 
     def order(self, classes: Sequence[str]) -> list[int]:
         """Return where the teacher's logits have these classes."""
@@ -57,7 +70,11 @@ def load_teacher(path: Path) -> Teacher:
     model, info = load_checkpoint(path)
     model.requires_grad_(False)
     name = path.name if path.is_dir() else path.stem
-    return Teacher(name, checkpoint_path(path), model, info)
+    judged = model
+    if path.is_dir() and Run(path).validated_path.exists():
+        judged, _ = load_checkpoint(Run(path).validated_path)
+        judged.requires_grad_(False)
+    return Teacher(name, checkpoint_path(path), model, info, judged)
 
 
 def check_teacher(

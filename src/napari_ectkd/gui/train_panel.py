@@ -18,6 +18,7 @@ from napari_ectkd.training.defaults import (
     default_epochs,
     steps_per_epoch,
 )
+from napari_ectkd.training.refit import wants_all
 
 if TYPE_CHECKING:
     import napari
@@ -39,7 +40,8 @@ class TrainPanel(LearnPanel):
     def plan(self) -> str:
         """Return what the settings come to, in words."""
         config = self.form.value()
-        n = sum(self.data.class_counts().values())
+        counts = list(self.data.class_counts().values())
+        n = sum(counts)
         if self.data.box_px() is None or not n:
             return ""
         n_training = round(n * (1 - config.validation_fraction))
@@ -48,7 +50,8 @@ class TrainPanel(LearnPanel):
         of = min(n_training, config.batch_size)
         batches = f"{steps} batches" if steps > 1 else "1 batch"
         members = f"{config.members} times " if config.members > 1 else ""
-        return f"{members}{epochs} epochs of {batches} of {of} subtomograms"
+        text = f"{members}{epochs} epochs of {batches} of {of} subtomograms"
+        return f"{text}, then as long from all" if wants_all(config, counts) else text
 
     def show_result(self, result: dict[str, Any]) -> None:
         """Show what came of a run; of an ensemble, of each member alone too."""

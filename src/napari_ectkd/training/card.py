@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from napari_ectkd.runs import Run
     from napari_ectkd.training.batches import Material
 
+_TRAINING = ("best_epoch", "seconds", "is_refit")
+
 
 def make_card(
     run: Run,
@@ -76,7 +78,7 @@ def make_card(
             "split": split.how,
         },
         "settings": settings,
-        "training": {k: result[k] for k in ("best_epoch", "seconds") if k in result},
+        "training": {k: result[k] for k in _TRAINING if k in result},
         "metrics": {k: v for k, v in result.items() if k.startswith("val_")},
         "calibration": result.get("calibration"),
         "report": result.get("report"),
@@ -126,11 +128,16 @@ def _markdown(card: dict[str, Any]) -> Iterator[str]:
         yield (
             f"On the validation part ({card['data']['split']}): accuracy "
             f"{metrics['val_accuracy']:.1%}, macro F1 {metrics['val_macro_f1']:.3f}, "
-            f"loss {metrics['val_loss']:.3f}. These weights were chosen for their loss "
+            f"loss {metrics['val_loss']:.3f}. The weights were chosen for their loss "
             "there (epoch "
             f"{card['training']['best_epoch']}), so that on new data expect a little "
             "less; on another microscope, sample or tilt range, test before you trust."
         )
+        if card["training"].get("is_refit"):
+            yield (
+                "The model to use then learned once more, from all labels, the "
+                "validation part too; the figures are of the one that had not seen it."
+            )
     else:
         yield "There was no validation part: nothing says how good it is."
     if card["calibration"]:

@@ -42,6 +42,12 @@ class TrainConfig(AugmentConfig, frozen=True, extra="forbid"):
     validation_fraction: float = Field(
         0.2, ge=0, le=0.5, description="share of the picks kept for validation"
     )
+    refit: bool | None = Field(
+        None,
+        description="learn once more from all labels, the validation part too, for the "
+        "model to use; the figures stay those of the first. Default: where the median "
+        "class has fewer than 50 labels",
+    )
     patience: int | None = Field(
         None,
         ge=1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from napari_ectkd.models.checkpoint import (
 from napari_ectkd.models.cost import count_macs, count_parameters
 from napari_ectkd.models.inference import to_device
 from napari_ectkd.models.registry import build_model, check_box, find_model
+from napari_ectkd.training import refit
 from napari_ectkd.training.batches import Material
 from napari_ectkd.training.card import make_card, write_card
 from napari_ectkd.training.loop import fit, score_logits, validation_logits
@@ -225,14 +227,17 @@ class Learner:
         return cls(name, model, info, {})
 
     def load(self, run: Run) -> None:
-        """Take the weights of a run that is over.
+        """Take the weights of a run that is over: those that its figures are of.
 
         Raises
         ------
         FileMissingError, FormatError
             As `load_checkpoint`.
         """
-        self.model, self.info = load_checkpoint(run.best_path)
+        has_other = run.validated_path.exists()
+        self.model, self.info = load_checkpoint(
+            run.validated_path if has_other else run.best_path
+        )
 
     def learn(
         self,
@@ -245,23 +250,62 @@ class Learner:
         is_resumed: bool,
         constant_metrics: dict[str, float] | None = None,
     ) -> Generator[Event, None, None]:
-        """Train, load the best weights again, and set down the result."""
+        """Train, load the best weights again, and set down the result.
+
+        Where the model then learns once more from all labels (see `refit`), the
+        learner keeps the one that has not seen the validation part.
+        """
         device = choose_worker_device(config.device)
         is_first = rank_from_environment() == 0
         where = environment(device)
         if is_first:
             yield from note_environment(run, where, material.fingerprint)
-        standing = yield from fit(
-            self.model,
-            material,
-            objective,
-            config,
-            run,
-            self.info,
-            cancel=cancel,
-            is_resumed=is_resumed,
-            constant_metrics=constant_metrics,
+        counts = [
+            int((material.targets == i).sum()) for i in range(len(self.info.classes))
+        ]
+        has_validation = len(material.split.validation) > 0
+        is_refit = has_validation and refit.wants_all(config, counts)
+        beginning = copy.deepcopy(self.model)
+        if refit.has_begun(run):
+            self.load(run)
+            self.result = refit.result_so_far(run)
+        else:
+            stream = fit(
+                self.model,
+                material,
+                objective,
+                config,
+                run,
+                self.info,
+                cancel=cancel,
+                is_resumed=is_resumed,
+                constant_metrics=constant_metrics,
+            )
+            standing = yield from refit.lengthened(stream) if is_refit else stream
+            yield from self._conclude(standing, material, config, run, cancel)
+            if is_first:
+                yield self._write_card(material, config, run, where)
+        if not is_refit:
+            return
+        if is_first and not refit.has_begun(run):
+            refit.begin(run, self.result)
+        yield from refit.learn_from_all(
+            beginning, self.info, objective, material, config, run, cancel=cancel
         )
+        self.result["is_refit"] = True
+        if is_first:
+            yield self._write_card(material, config, run, where)
+
+    def _conclude(
+        self,
+        standing: dict[str, Any],
+        material: Material,
+        config: TrainConfig,
+        run: Run,
+        cancel: Cancel,
+    ) -> Generator[Event, None, None]:
+        """Load the best weights again, judge and calibrate them."""
+        device = choose_worker_device(config.device)
         self.load(run)
         self.result = {
             "model": self.name,
@@ -287,24 +331,23 @@ class Learner:
             self.result["report"] = report.as_dict()
             self.calibrate(logits, targets, run)
             yield Noted(text=in_words(self.info.calibration))
-        if is_first:
-            # A stream drained without the command line has no config.json.
-            kept = (
-                run.config()
-                if run.config_path.exists()
-                else config.model_dump(mode="json")
-            )
-            card = make_card(
-                run,
-                self.info,
-                material,
-                self.result,
-                kept,
-                where,
-                repeatability(device),
-            )
-            write_card(run, card)
-            yield Saved(what="model card", path=str(run.card_path))
+
+    def _write_card(
+        self, material: Material, config: TrainConfig, run: Run, where: dict[str, Any]
+    ) -> Saved:
+        # A stream drained without the command line has no config.json.
+        has_config = run.config_path.exists()
+        card = make_card(
+            run,
+            self.info,
+            material,
+            self.result,
+            run.config() if has_config else config.model_dump(mode="json"),
+            where,
+            repeatability(choose_worker_device(config.device)),
+        )
+        write_card(run, card)
+        return Saved(what="model card", path=str(run.card_path))
 
     def calibrate(self, logits: Tensor, targets: NDArray[np.int64], run: Run) -> None:
         """Fit temperature and threshold, and write them into the best checkpoint.

@@ -1,0 +1,158 @@
+"""Once more, from all labels: those that were kept for validation teach too.
+
+A run's figures come from labels that its model has not seen, and keeping those costs
+accuracy where labels are few. So another model with the same first weights learns from
+all of them, for as many batches. It becomes the run's model; the figures, the
+temperature and the threshold for *unknown* stay those of the first, which is kept
+beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_ectkd.events import EpochEnd, Noted, Progress
+from napari_ectkd.io.atomic import atomic_path, make_folder
+from napari_ectkd.models.checkpoint import load_checkpoint, save_checkpoint
+from napari_ectkd.training.batches import Material
+from napari_ectkd.training.loop import fit
+from napari_ectkd.training.workers import rank_from_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+    from napari_ectkd.events import Cancel, Event
+    from napari_ectkd.models.checkpoint import CheckpointInfo
+    from napari_ectkd.runs import Run
+    from napari_ectkd.training.config import TrainConfig
+    from napari_ectkd.training.objective import Objective
+
+FEW = 50
+"""Labels of a class below which a fifth kept for validation is missed: the compact
+student lost 2 to 3 points with 20."""
+
+
+def wants_all(config: TrainConfig, counts: Sequence[int]) -> bool:
+    """Return whether a model should learn once more, from all labels.
+
+    Parameters
+    ----------
+    config
+        Without a share for validation there is nothing more to learn from.
+    counts
+        Labels of each class.
+    """
+    if not config.validation_fraction:
+        return False
+    return median(counts) < FEW if config.refit is None else config.refit
+
+
+def lengthened(
+    stream: Generator[Event, None, dict[str, Any]],
+) -> Generator[Event, None, dict[str, Any]]:
+    """Yield the events of a training, their time left with that of another as long."""
+    while True:
+        try:
+            event = next(stream)
+        except StopIteration as end:
+            result: dict[str, Any] = end.value
+            return result
+        if isinstance(event, EpochEnd) and event.seconds_left:
+            pace = event.seconds_left / (event.epochs - event.epoch)
+            longer = event.seconds_left + pace * event.epochs
+            event = event.model_copy(update={"seconds_left": longer})
+        yield event
+
+
+def begin(run: Run, result: dict[str, Any]) -> None:
+    """Keep a run's model as the one that its figures are of, and its result."""
+    with atomic_path(run.validated_path) as temporary:
+        shutil.copyfile(run.best_path, temporary)
+    make_folder(run.on_all.path)
+    with atomic_path(_result_path(run)) as temporary:
+        temporary.write_text(json.dumps(result) + "\n")
+
+
+def has_begun(run: Run) -> bool:
+    """Return whether a run was stopped while it learned once more."""
+    return _result_path(run).exists()
+
+
+def result_so_far(run: Run) -> dict[str, Any]:
+    """Return the result that was kept when it began."""
+    found: dict[str, Any] = json.loads(_result_path(run).read_text())
+    return found
+
+
+def learn_from_all(
+    model: nn.Module,
+    info: CheckpointInfo,
+    objective: Objective,
+    material: Material,
+    config: TrainConfig,
+    run: Run,
+    *,
+    cancel: Cancel,
+) -> Generator[Event, None, None]:
+    """Train another model on all there is, and make it the run's best.
+
+    Parameters
+    ----------
+    model
+        As it was before it learned anything here.
+    info
+        Of the validated model: what the new one's checkpoint will say.
+    objective, material, config, cancel
+        As those of the validated model.
+    run
+        Whose validated model is kept already.
+    """
+    own = run.on_all
+    split = material.split
+    everything = type(split)(
+        np.arange(len(material.data)), split.validation[:0], "all of them"
+    )
+    everyone = Material(
+        material.data,
+        everything,
+        material.targets,
+        material.classes,
+        material.fingerprint,
+    )
+    yield Noted(text="learning once more, from the validation part too")
+    stream = fit(
+        model,
+        everyone,
+        objective,
+        config,
+        own,
+        info,
+        cancel=cancel,
+        is_resumed=own.resume_path.exists(),
+    )
+    for event in stream:
+        if isinstance(event, EpochEnd):
+            yield Progress(
+                stage="once more, from all labels",
+                done=event.epoch,
+                total=event.epochs,
+                seconds_left=event.seconds_left,
+            )
+        elif isinstance(event, Noted):
+            yield event
+    if rank_from_environment() == 0:
+        model, _ = load_checkpoint(own.best_path)
+        save_checkpoint(run.best_path, model, info)
+        shutil.rmtree(own.path)
+
+
+def _result_path(run: Run) -> Path:
+    return run.on_all.path / "result.json"
