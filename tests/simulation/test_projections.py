@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_ectkd.simulation.projections import Shears
+from napari_ectkd.simulation.projections import Shears, sirt_like
 
 ANGLES = np.array([-60.0, -33, 0, 12, 45])
 CPU = torch.device("cpu")
@@ -76,3 +76,16 @@ def test_spreading_reverses_moving():
     first = (shears.project(slab).conj() * images).sum()
     last = (slab.conj() * shears.spread(images)).sum()
     assert complex(first) == pytest.approx(complex(last), rel=1e-4)
+
+
+def test_sirt_like_filter_is_what_iterations_find():
+    """Landweber's iterations on one frequency, of which each explains c / k."""
+    k, alpha = 0.1, 1 / 512
+    found = 0.0
+    for _ in range(10):
+        found += (1 - found) * alpha / k
+    assert float(sirt_like(torch.tensor([k]), 10)) == pytest.approx(found, rel=1e-5)
+    few, many = (sirt_like(torch.linspace(0, 0.5, 20), n) for n in (5, 500))
+    assert (few <= many).all()
+    assert float(few[0]) == 1
+    assert (many > 0.85).all()

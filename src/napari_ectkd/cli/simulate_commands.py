@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from napari_ectkd.cli.drive import drive
+from napari_ectkd.cli.headings import head_simulations
 from napari_ectkd.cli.options import (
     DEFAULT_OUTPUT,
     FLAT,
@@ -14,6 +15,8 @@ from napari_ectkd.simulation.config import SubtomogramSimulation, TomogramSimula
 
 if TYPE_CHECKING:
     from napari_ectkd.cli.console import Console
+
+head_simulations()
 
 
 def simulate_subtomograms(

@@ -79,6 +79,13 @@ class ImagingConfig(BaseModel, frozen=True, extra="forbid"):
     dose_weighting: bool = Field(
         True, description="weight each tilt by the detail that is left in it"
     )
+    sirt_iterations: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="damp fine detail as so many iterations of SIRT would, by a "
+        "filter; 0: weighted back-projection as it is",
+    )
     mtf: float = Field(
         0.9,
         gt=0,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _KY_AT_ONCE = 16
+_SIRT_LOWEST = 1 / 512
+"""Per pixel, the lowest frequency of an image of usual size."""
 
 
 class Shears:
@@ -101,6 +103,25 @@ def ramp(n_u: int, angles_deg: NDArray[np.float64], step_deg: float) -> torch.Te
     kx = np.maximum(np.abs(np.fft.fftfreq(n_u)), 0.25 / n_u)
     weights = np.radians(step_deg) / np.cos(np.radians(angles_deg)) ** 2
     return torch.from_numpy(kx[:, None] * weights)
+
+
+def sirt_like(frequency_px: torch.Tensor, iterations: int) -> torch.Tensor:
+    """Return what of each frequency SIRT has found after some iterations, as a filter.
+
+    Projecting what was back-projected without weights multiplies a frequency k by
+    1 / k. An iteration that explains all of the lowest frequency of an image, c, so
+    explains c / k of what is unexplained of another: 1 − (1 − c / k)^n after n.
+
+    Parameters
+    ----------
+    frequency_px
+        Per pixel, across the tilt axis.
+    iterations
+        n, at least 1.
+    """
+    part = _SIRT_LOWEST / frequency_px.abs().clamp(min=_SIRT_LOWEST)
+    found: torch.Tensor = 1 - (1 - part) ** iterations
+    return found
 
 
 def parts(n_ky: int) -> Iterator[slice]:

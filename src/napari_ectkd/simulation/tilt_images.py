@@ -16,7 +16,7 @@ import torch
 from napari_ectkd.simulation.ctf import Optics
 from napari_ectkd.simulation.detector import modulation
 from napari_ectkd.simulation.dose import noise_of_tilts, signal_left
-from napari_ectkd.simulation.projections import ramp
+from napari_ectkd.simulation.projections import ramp, sirt_like
 from napari_ectkd.simulation.tilt_scheme import tilt_series
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ class TiltImages:
         exposures = torch.from_numpy(series.exposures)[:, None]
         left = signal_left(squared.sqrt(), exposures, config.voltage)
         weight = ramp(shears.n_u, series.angles_deg, series.step_deg)[:, :, None]
+        if config.sirt_iterations:
+            weight = weight * sirt_like(kx, config.sirt_iterations)
         # What is beyond the Nyquist frequency of the detector is not seen.
         weight = weight * (kx.abs() <= 0.5)
         if len(self.series) == 2:
