@@ -15,7 +15,7 @@ from napari_ectkd.errors import FileMissingError, FormatError
 from napari_ectkd.io.atomic import atomic_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -89,8 +89,21 @@ def open_stack(path: Path) -> VolumeFile:
     return VolumeFile(path, voxels, volume.voxel_sizes)
 
 
-def write_mrc(path: Path, voxels: NDArray, voxel_size: float) -> None:
+def write_mrc(
+    path: Path, voxels: NDArray, voxel_size: float, notes: Sequence[str] = ()
+) -> None:
     """Write `(z, y, x)`, or a stack `(n, z, y, x)`, as MRC with its voxel size in Å.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    voxels
+        Of a type that MRC has.
+    voxel_size
+        Å.
+    notes
+        Up to nine lines of ASCII for the header, 80 characters each.
 
     Raises
     ------
@@ -109,6 +122,9 @@ def write_mrc(path: Path, voxels: NDArray, voxel_size: float) -> None:
         mrc.voxel_size = voxel_size
         # mrcfile stamps the time into the header; the same data is to be the same file.
         mrc.header.label[0] = b"napari-ectkd"
+        for row, note in enumerate(notes, 1):
+            mrc.header.label[row] = note.encode("ascii")
+            mrc.header.nlabl = row + 1
 
 
 def _open(path: Path) -> VolumeFile:

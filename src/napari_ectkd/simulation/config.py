@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from napari_ectkd.simulation.imaging_config import ImagingConfig
 
@@ -18,7 +18,6 @@ class _Particles(BaseModel, frozen=True, extra="forbid"):
         description="density map (MRC) or atoms (PDB, mmCIF), or a folder of them, one "
         "class a file; may be repeated; default: seven phantoms",
     )
-    per_class: int = Field(ge=1, le=1_000_000, description="particles of each class")
     box: int = Field(
         32, ge=8, le=256, description="edge in voxels of the box that SNR is stated for"
     )
@@ -52,6 +51,7 @@ class SubtomogramSimulation(Simulation, frozen=True, extra="forbid"):
     """A data set of single subtomograms, each with its class."""
 
     out: Path = Field(description="folder of the data set; new or empty")
+    per_class: int = Field(ge=1, le=1_000_000, description="particles of each class")
     none: int = Field(
         0,
         ge=0,
@@ -80,18 +80,45 @@ class TomogramSimulation(Simulation, frozen=True, extra="forbid"):
         "all that is said of them here (projections)",
     )
     truth: Path = Field(description="STAR file to write: positions, classes, angles")
+    labels: Path | None = Field(
+        None,
+        description="MRC file to write: what each voxel belongs to, row of the truth "
+        "+ 1 for particles, then membranes, then gold; 0 for ice",
+    )
     shape: tuple[int, int, int] = Field(
         (128, 256, 256), description="voxels along z, y, x"
     )
+    per_class: int | None = Field(
+        None, ge=1, le=1_000_000, description="particles of each class"
+    )
+    volume_fraction: float | None = Field(
+        None,
+        gt=0,
+        le=0.6,
+        description="share of the ice that is particles, as many of each class (0.15 "
+        "is crowded); instead of their number",
+    )
+    packing: Literal["shapes", "spheres"] | None = Field(
+        None,
+        description="what may not overlap: the particles themselves, or the spheres "
+        "around them; default: shapes with a volume fraction, otherwise spheres",
+    )
     gap: float = Field(
-        0, ge=0, le=10_000, description="Å, least gap between enclosing spheres"
+        0, ge=0, le=10_000, description="Å, least gap between those shapes or spheres"
     )
     margin: float | None = Field(
         None,
         ge=0,
         le=100_000,
         description="Å, that centers keep from the faces; default: half a box, so that "
-        "each particle can be cropped",
+        "each particle can be cropped, but 0 with a volume fraction",
+    )
+    thickness: float = Field(
+        1500,
+        gt=0,
+        le=10_000,
+        description="Å of ice, in the middle along z: everything lies within it, and "
+        "tilt series of it (projections) see it",
     )
     invert: bool = Field(False, description="write protein dark")
 
@@ -102,9 +129,24 @@ class TomogramSimulation(Simulation, frozen=True, extra="forbid"):
             raise ValueError("16 to 4096 voxels along z, y and x")
         return value
 
-    @field_validator("out")
+    @field_validator("out", "labels")
     @classmethod
-    def _check_out(cls, value: Path) -> Path:
-        if value.suffix.lower() not in {".mrc", ".rec", ".map"}:
+    def _check_out(cls, value: Path | None) -> Path | None:
+        if value and value.suffix.lower() not in {".mrc", ".rec", ".map"}:
             raise ValueError("a tomogram is written as .mrc (or .rec, .map)")
         return value
+
+    @model_validator(mode="after")
+    def _check_how_many(self) -> TomogramSimulation:
+        if (self.per_class is None) == (self.volume_fraction is None):
+            raise ValueError(
+                "state how many particles there are: either the number of each class "
+                "(--per-class) or the share of the volume (--volume-fraction)"
+            )
+        return self
+
+    @property
+    def by_spheres(self) -> bool:
+        """Whether the spheres around particles may not overlap, not just they."""
+        default = "spheres" if self.volume_fraction is None else "shapes"
+        return (self.packing or default) == "spheres"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _MAP_ENDINGS = (*MRC_ENDINGS, *(f"{ending}.gz" for ending in MRC_ENDINGS), ".ccp4")
 _ENDINGS = (*_MAP_ENDINGS, *ATOM_ENDINGS)
-_SHARE_OF_MAXIMUM = 0.2
+SHARE_OF_MAXIMUM = 0.2
 """Voxels above this share of the maximum are taken to be protein."""
 _MARGIN_PX = 3
 """Voxels that are kept around the protein, at least, for its soft edge."""
@@ -56,13 +56,13 @@ class Density:
     def radius(self) -> float:
         """Å from the center to the farthest voxel above 20 % of the maximum."""
         distances = _distances_px(self.voxels.shape[0])
-        protein = self.voxels > _SHARE_OF_MAXIMUM * self.voxels.max()
+        protein = self.voxels > SHARE_OF_MAXIMUM * self.voxels.max()
         return (float(distances[protein].max()) + 0.5) * self.voxel_size
 
     def share_outside(self, box_px: int) -> float:
         """Return the share of its mass outside the sphere that fits into a box."""
         distances = _distances_px(self.voxels.shape[0])
-        protein = self.voxels > _SHARE_OF_MAXIMUM * self.voxels.max()
+        protein = self.voxels > SHARE_OF_MAXIMUM * self.voxels.max()
         mass = np.where(protein, self.voxels, 0)
         return float(mass[distances > box_px / 2].sum() / mass.sum())
 
@@ -186,7 +186,7 @@ def _load(
             "bright in a density"
         )
     voxels = _resampled(voxels, voxel_size / size, margin_px)
-    protein = voxels[voxels > _SHARE_OF_MAXIMUM * voxels.max()]
+    protein = voxels[voxels > SHARE_OF_MAXIMUM * voxels.max()]
     return Density(name, voxels / protein.mean(), voxel_size)
 
 
@@ -212,7 +212,7 @@ def _resampled(
     """Return a cube sampled every `step` voxels, centered on the protein's mass."""
     if step > 1:
         voxels = _low_passed(voxels, 0.5 / step)
-    protein = voxels > _SHARE_OF_MAXIMUM * voxels.max()
+    protein = voxels > SHARE_OF_MAXIMUM * voxels.max()
     center = np.array(ndimage.center_of_mass(np.where(protein, voxels, 0)))
     reach = np.linalg.norm(np.argwhere(protein) - center, axis=1).max() / step
     half = int(np.ceil(reach)) + margin_px

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from napari_ectkd.errors import ConfigError, DataError
 from napari_ectkd.events import Finished, Progress, Saved
@@ -14,13 +13,15 @@ from napari_ectkd.io.picks import Picks
 from napari_ectkd.io.star import write_picks
 from napari_ectkd.simulation.density import load_densities
 from napari_ectkd.simulation.imaging import make_imaging, torch_generator
+from napari_ectkd.simulation.labels import write_labels
 from napari_ectkd.simulation.noise import (
     check_fit,
     noise_variance,
     signal_variances,
 )
 from napari_ectkd.simulation.phantoms import phantoms
-from napari_ectkd.simulation.poses import Sampler, random_rotations, relion_angles
+from napari_ectkd.simulation.poses import relion_angles
+from napari_ectkd.simulation.specimen import Particle, Specimen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,17 +32,13 @@ if TYPE_CHECKING:
     from napari_ectkd.simulation.config import TomogramSimulation
     from napari_ectkd.simulation.density import Density
 
-_TRIES_AT_ONCE = 1024
-_TRIES = 64 * _TRIES_AT_ONCE
-"""Random positions that are tried for one particle before giving up."""
-
 
 def simulate_tomogram(config: TomogramSimulation, *, cancel: Cancel) -> Iterator[Event]:
     """Simulate a tomogram with its truth, and write both.
 
-    Particles lie at random where their enclosing spheres touch neither each other nor
-    the border; the sum of their densities and white noise lose the missing wedge. The
-    truth has label, position (not rounded to voxels) and RELION's angles (see `poses`).
+    Particles lie at random where they overlap nothing; the sum of their densities is
+    imaged, with noise. The truth has label, position (not rounded to voxels) and
+    RELION's angles (see `poses`), and, if asked for, what each voxel belongs to.
 
     Parameters
     ----------
@@ -54,15 +51,18 @@ def simulate_tomogram(config: TomogramSimulation, *, cancel: Cancel) -> Iterator
     ------
     Event
         `Noted` for densities that the box clips, `Progress` of the stage "simulate",
-        `Saved` twice and, last, `Finished` with `classes`, `n` and `snr` (by class).
+        `Saved` for each file and, last, `Finished` with `classes`, `n`, `snr` (by
+        class), `volume_fraction` (of the ice that is particles) and `labels` (the first
+        and the last label of particles, of membranes, of gold).
 
     Raises
     ------
     EctkdError
-        At the call: as `load_densities` and `check_fit`, and `DataError` if the
-        particles do not fit.
+        At the call: as `load_densities` and `check_fit`. Later: `DataError` if there is
+        no room for the particles.
     """
-    if config.out.resolve() == config.truth.resolve():
+    files = [f.resolve() for f in (config.out, config.truth, config.labels) if f]
+    if len(set(files)) < len(files):
         raise ConfigError(f"{config.out}: tomogram and truth need a file each")
     densities = (
         load_densities(
@@ -75,122 +75,44 @@ def simulate_tomogram(config: TomogramSimulation, *, cancel: Cancel) -> Iterator
         else phantoms(config.voxel_size)
     )
     warnings = list(check_fit(densities, config.box))
-    streams = np.random.default_rng(config.seed).spawn(4)
-    indices = np.repeat(np.arange(len(densities)), config.per_class)
-    radii_px = np.array([densities[i].radius for i in indices]) / config.voxel_size
-    positions_px = place_spheres(
-        radii_px,
-        config.shape,
-        config.gap / config.voxel_size,
-        streams[0],
-        margin_px=_margin_px(config),
-    )
-    return _simulate(
-        config, densities, indices, positions_px, streams[1:], warnings, cancel
-    )
-
-
-def _margin_px(config: TomogramSimulation) -> float:
-    """Return the stated margin in voxels, or half a box where the shape has room."""
-    if config.margin is not None:
-        return config.margin / config.voxel_size
-    has_room = min(config.shape) > config.box
-    return config.box / 2 if has_room else 0.0
-
-
-def place_spheres(
-    radii_px: NDArray[np.float64],
-    shape: tuple[int, int, int],
-    gap_px: float,
-    random: np.random.Generator,
-    *,
-    margin_px: float = 0.0,
-) -> NDArray[np.float64]:
-    """Return random centers of spheres that overlap neither each other nor the border.
-
-    Parameters
-    ----------
-    radii_px
-        `(n,)` voxels. The largest are placed first, since they find room last.
-    shape
-        Voxels along z, y, x.
-    gap_px
-        Voxels that are kept free between two spheres.
-    random
-        Where all draws come from.
-    margin_px
-        Voxels that centers keep from the faces, if that is more than the radius.
-
-    Returns
-    -------
-    positions_px
-        `(n, 3)` zyx voxels, the center of the first voxel at 0.
-
-    Raises
-    ------
-    DataError
-        If no room is found for all of them.
-    """
-    n = len(radii_px)
-    last = np.array(shape) - 1.0
-    positions = np.zeros((n, 3))
-    placed: list[int] = []
-    for index in np.argsort(-radii_px, kind="stable"):
-        radius = radii_px[index]
-        inset = max(radius, margin_px)
-        low, high = np.full(3, inset), last - inset
-        if (low > high).any():
-            raise DataError(
-                f"a particle {2 * radius:.0f} voxels wide does not fit into a tomogram "
-                f"of {shape[0]} x {shape[1]} x {shape[2]}; make that larger"
-            )
-        others, reach = positions[placed], radii_px[placed] + radius + gap_px
-        for _ in range(_TRIES // _TRIES_AT_ONCE):
-            tries = random.uniform(low, high, (_TRIES_AT_ONCE, 3))
-            apart = np.linalg.norm(tries[:, None] - others, axis=2)
-            is_free = (apart >= reach).all(axis=1)
-            if is_free.any():
-                positions[index] = tries[is_free.argmax()]
-                placed.append(int(index))
-                break
-        else:
-            raise DataError(
-                f"room for {len(placed)} of {n} particles in {shape[0]} x {shape[1]} x "
-                f"{shape[2]} voxels after {_TRIES} tries for the next; take fewer "
-                "(--per-class), a larger --shape, or a smaller --gap or --margin"
-            )
-    return positions
+    return _simulate(config, densities, warnings, cancel)
 
 
 def _simulate(
     config: TomogramSimulation,
     densities: list[Density],
-    indices: NDArray[np.int64],
-    positions_px: NDArray[np.float64],
-    streams: list[np.random.Generator],
     warnings: list[Noted],
     cancel: Cancel,
 ) -> Iterator[Event]:
     yield from warnings
-    for_level, for_poses, for_noise = streams
-    samplers = {d.name: Sampler(d) for d in densities}
+    streams = np.random.default_rng(config.seed).spawn(5)
+    for_places, for_level, for_poses, for_noise, for_sizes = streams
+    classes = [Particle(density) for density in densities]
+    specimen = Specimen(config)
+    indices, sizes = _indices(config, classes, specimen, for_sizes)
+    n = len(indices)
+    positions, rotations = np.zeros((n, 3)), np.zeros((n, 3, 3))
+    # Large particles find room last, so they come first.
+    radii = np.array([particle.radius_px for particle in classes])
+    extents = radii if config.by_spheres else sizes
+    order = np.argsort(-extents[indices], kind="stable")
+    for done, row in enumerate(order):
+        cancel.check()
+        added = specimen.add_particle(
+            classes[indices[row]], int(row) + 1, for_places, for_poses
+        )
+        if added is None:
+            raise _no_room(config, done, n, specimen)
+        positions[row], rotations[row] = added
+        if done % 10 == 9:
+            yield Progress(stage="simulate", done=done + 1, total=n + 1)
+    cancel.check()
     imaging = make_imaging(config)
+    samplers = {particle.name: particle.sampler for particle in classes}
     variances = signal_variances(samplers, config.box, imaging, for_level, cancel)
     level = noise_variance(variances, config.snr)
-
-    n = len(indices)
-    rotations = random_rotations(n, for_poses)
-    volume = torch.zeros(1, *config.shape)
-    for row, index in enumerate(indices):
-        cancel.check()
-        samplers[densities[index].name].add_to(
-            volume, np.zeros(1, int), rotations[[row]], positions_px[[row]]
-        )
-        if row % 10 == 9:
-            yield Progress(stage="simulate", done=row + 1, total=n + 1)
-    cancel.check()
     noise = imaging.noise(config.shape, torch_generator(for_noise))
-    volume = imaging.signal(volume).add_(noise, alpha=level**0.5)
+    volume = imaging.signal(specimen.volume).add_(noise, alpha=level**0.5)
     if config.invert:
         volume.neg_()
     cancel.check()
@@ -198,12 +120,60 @@ def _simulate(
     yield Progress(stage="simulate", done=n + 1, total=n + 1)
     yield Saved(what="tomogram", path=str(config.out))
     picks = Picks.create(
-        positions_px * config.voxel_size,
+        positions * config.voxel_size,
         tomogram_name(config.out),
         label=[densities[i].name for i in indices],
         angles=relion_angles(rotations),
     )
     write_picks(config.truth, picks, config.voxel_size)
     yield Saved(what="truth", path=str(config.truth))
-    snr = {name: variance / level for name, variance in variances.items()}
-    yield Finished(result={"classes": list(variances), "n": n, "snr": snr})
+    spans = {"particles": (1, n)}
+    if config.labels and specimen.labels is not None:
+        write_labels(config.labels, specimen.labels, spans, config.voxel_size)
+        yield Saved(what="labels", path=str(config.labels))
+    yield Finished(
+        result={
+            "classes": list(variances),
+            "n": n,
+            "snr": {name: variance / level for name, variance in variances.items()},
+            "volume_fraction": specimen.filled,
+            "labels": spans,
+        }
+    )
+
+
+def _indices(
+    config: TomogramSimulation,
+    classes: list[Particle],
+    specimen: Specimen,
+    random: np.random.Generator,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the class of each particle, and the voxels that one of a class has."""
+    sizes = np.array([particle.own_px(random) for particle in classes])
+    n_classes = len(classes)
+    if config.volume_fraction is None:
+        return np.repeat(np.arange(n_classes), config.per_class or 0), sizes
+    voxels = config.volume_fraction * specimen.ice_px
+    whole = int(voxels // sizes.sum())
+    # One more of each as long as that brings the sum nearer.
+    more = (whole * sizes.sum() + np.cumsum(sizes) - sizes / 2) <= voxels
+    counts = whole + np.where(np.cumprod(more), 1, 0)
+    if not counts.sum():
+        raise DataError(
+            f"{100 * config.volume_fraction:g} % of the volume is less than one "
+            "particle; state a larger --volume-fraction or --shape"
+        )
+    return np.repeat(np.arange(n_classes), counts), sizes
+
+
+def _no_room(
+    config: TomogramSimulation, done: int, n: int, specimen: Specimen
+) -> DataError:
+    z, y, x = config.shape
+    fewer = "--per-class" if config.volume_fraction is None else "--volume-fraction"
+    return DataError(
+        f"room for {done} of {n} particles in {z} x {y} x {x} voxels, "
+        f"{100 * specimen.filled:.1f} % of the ice, and no more found; take a smaller "
+        f"{fewer}, a larger --shape, or a smaller --gap or --margin"
+        + (", or --packing shapes" if config.by_spheres else "")
+    )
