@@ -120,6 +120,16 @@ class TomogramSimulation(Simulation, frozen=True, extra="forbid"):
         description="Å of ice, in the middle along z: everything lies within it, and "
         "tilt series of it (projections) see it",
     )
+    membranes: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="lipid bilayers, vesicles and sheets, that no particle is to be "
+        "found in",
+    )
+    gold: int = Field(
+        0, ge=0, le=10_000, description="fiducials of 10 nm, ten times as dense"
+    )
     invert: bool = Field(False, description="write protein dark")
 
     @field_validator("shape")

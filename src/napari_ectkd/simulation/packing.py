@@ -90,7 +90,8 @@ class Room:
         last = np.array(shape) - 1
         self._lowest = np.array([slab[0], 0, 0])
         self._highest = np.array([slab[1] - 1, *last[1:]])
-        self._margin = np.full(3, int(np.ceil(margin_px))), last - margin_px
+        margin = int(np.ceil(margin_px))
+        self._margin = margin, last - margin
         # Gaps may pass the faces; so nothing has to be cut off there.
         self._pad = int(np.ceil(gap_px))
         padded = np.array(shape) + 2 * self._pad
@@ -108,14 +109,19 @@ class Room:
         low, high = self._bounds(shape)
         return bool((low <= high).all())
 
-    def _bounds(self, shape: Shape) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _bounds(
+        self, shape: Shape, keeps_margin: bool = True
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the least and the greatest place (zyx) where a shape is inside."""
-        low = np.maximum(self._lowest - shape.taken.min(axis=0), self._margin[0])
-        high = np.minimum(self._highest - shape.taken.max(axis=0), self._margin[1])
-        return low, np.floor(high).astype(int)
+        low = self._lowest - shape.taken.min(axis=0)
+        high = self._highest - shape.taken.max(axis=0)
+        if keeps_margin:
+            low = np.maximum(low, self._margin[0])
+            high = np.minimum(high, self._margin[1])
+        return low, high
 
     def find(
-        self, shape: Shape, random: np.random.Generator
+        self, shape: Shape, random: np.random.Generator, *, keeps_margin: bool = True
     ) -> NDArray[np.int64] | None:
         """Return a random place `(3,)` zyx where a shape overlaps nothing, or None.
 
@@ -125,8 +131,10 @@ class Room:
             What to place.
         random
             Where all draws come from.
+        keeps_margin
+            Whether its center keeps from the faces, not just the shape.
         """
-        low, high = self._bounds(shape)
+        low, high = self._bounds(shape, keeps_margin)
         if (low > high).any():
             return None
         taken = self._taken.reshape(-1)

@@ -87,21 +87,26 @@ class Specimen:
         First plane along z within the ice, and the first behind it.
     room
         What is taken.
+    shape, voxel_size
+        Voxels along z, y, x, and Å.
+    gap_px
+        Voxels that things keep from each other.
     """
 
     def __init__(self, config: TomogramSimulation) -> None:
         self._config = config
-        self._gap_px = config.gap / config.voxel_size
+        self.shape, self.voxel_size = config.shape, config.voxel_size
+        self.gap_px = config.gap / config.voxel_size
         self.slab = slab(config)
         self.volume = torch.zeros(1, *config.shape)
         self.labels = np.zeros(config.shape, np.int32) if config.labels else None
         self._particle_px = 0
-        self.room = Room(config.shape, self.slab, _margin_px(config), self._gap_px)
+        self.room = Room(config.shape, self.slab, _margin_px(config), self.gap_px)
 
     @property
     def ice_px(self) -> int:
         """Voxels within the ice, whatever lies in them."""
-        _, y, x = self._config.shape
+        _, y, x = self.shape
         return (self.slab[1] - self.slab[0]) * y * x
 
     @property
@@ -151,7 +156,7 @@ class Specimen:
                 space = ball(cube.shape[0], shift, particle.radius_px)
             else:
                 space = mask
-            shape = Shape.of_mask(space, self._gap_px, for_places)
+            shape = Shape.of_mask(space, self.gap_px, for_places)
             fits = fits or self.room.holds(shape)
             place = self.room.find(shape, for_places)
             if place is not None:
@@ -160,7 +165,7 @@ class Specimen:
                 self.paint(cube, mask, place - cube.shape[0] // 2, label)
                 return place + shift, rotation
         if not fits:
-            z, y, x = self._config.shape
+            z, y, x = self.shape
             raise DataError(
                 f"a particle {2 * particle.radius_px:.0f} voxels wide does not fit "
                 f"into a tomogram of {z} x {y} x {x} voxels with "
@@ -187,7 +192,7 @@ class Specimen:
         label
             What the mask's voxels belong to.
         """
-        stop = np.minimum(start + voxels.shape, self._config.shape)
+        stop = np.minimum(start + voxels.shape, self.shape)
         first = np.maximum(start, 0)
         into = tuple(slice(int(a), int(b)) for a, b in zip(first, stop, strict=True))
         of = tuple(

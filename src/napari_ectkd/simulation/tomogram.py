@@ -12,8 +12,10 @@ from napari_ectkd.io.formats import tomogram_name, write_mrc
 from napari_ectkd.io.picks import Picks
 from napari_ectkd.io.star import write_picks
 from napari_ectkd.simulation.density import load_densities
+from napari_ectkd.simulation.gold import add_gold
 from napari_ectkd.simulation.imaging import make_imaging, torch_generator
 from napari_ectkd.simulation.labels import write_labels
+from napari_ectkd.simulation.membranes import add_membrane
 from napari_ectkd.simulation.noise import (
     check_fit,
     noise_variance,
@@ -85,12 +87,14 @@ def _simulate(
     cancel: Cancel,
 ) -> Iterator[Event]:
     yield from warnings
-    streams = np.random.default_rng(config.seed).spawn(5)
-    for_places, for_level, for_poses, for_noise, for_sizes = streams
+    streams = np.random.default_rng(config.seed).spawn(6)
+    for_places, for_level, for_poses, for_noise, for_sizes, for_others = streams
     classes = [Particle(density) for density in densities]
     specimen = Specimen(config)
     indices, sizes = _indices(config, classes, specimen, for_sizes)
     n = len(indices)
+    spans = _spans(particles=n, membranes=config.membranes, gold=config.gold)
+    yield from _add_others(specimen, spans, for_others, cancel)
     positions, rotations = np.zeros((n, 3)), np.zeros((n, 3, 3))
     # Large particles find room last, so they come first.
     radii = np.array([particle.radius_px for particle in classes])
@@ -127,7 +131,6 @@ def _simulate(
     )
     write_picks(config.truth, picks, config.voxel_size)
     yield Saved(what="truth", path=str(config.truth))
-    spans = {"particles": (1, n)}
     if config.labels and specimen.labels is not None:
         write_labels(config.labels, specimen.labels, spans, config.voxel_size)
         yield Saved(what="labels", path=str(config.labels))
@@ -140,6 +143,33 @@ def _simulate(
             "labels": spans,
         }
     )
+
+
+def _spans(**counts: int) -> dict[str, tuple[int, int]]:
+    """Return the first and the last label of each kind of thing that there is."""
+    spans, last = {}, 0
+    for what, n in counts.items():
+        if n:
+            spans[what] = (last + 1, last + n)
+        last += n
+    return spans
+
+
+def _add_others(
+    specimen: Specimen,
+    spans: dict[str, tuple[int, int]],
+    random: np.random.Generator,
+    cancel: Cancel,
+) -> Iterator[Event]:
+    """Add what is no particle, before the particles, since it needs more room."""
+    for what, add in (("membranes", add_membrane), ("gold", add_gold)):
+        first, last = spans.get(what, (1, 0))
+        for label in range(first, last + 1):
+            cancel.check()
+            add(specimen, label, random)
+            yield Progress(
+                stage=f"simulate {what}", done=label - first + 1, total=last - first + 1
+            )
 
 
 def _indices(
