@@ -101,11 +101,20 @@ def _model(path: Path, is_assembly: bool) -> Any:
     except (RuntimeError, ValueError, OSError) as error:
         text = str(error).splitlines()[0]
         raise FormatError(f"{path.name}: not a readable structure ({text})") from error
-    structure.remove_waters()
-    if not len(structure) or not structure[0].count_atom_sites():
+    if not len(structure):
         raise DataError(f"{path.name}: no atoms in it")
-    if not (is_assembly and structure.assemblies):
-        return structure[0]
-    return gemmi.make_assembly(
-        structure.assemblies[0], structure[0], gemmi.HowToNameCopiedChain.AddNumber
-    )
+    model = structure[0]
+    if is_assembly and structure.assemblies:
+        naming = gemmi.HowToNameCopiedChain.AddNumber
+        try:
+            model = gemmi.make_assembly(structure.assemblies[0], model, naming)
+        except RuntimeError as error:
+            raise DataError(
+                f"{path.name}: its biological assembly cannot be built ({error}); take "
+                "its atoms as they stand (--no-assembly)"
+            ) from error
+    # Only now: assemblies of mmCIF files name the water among their parts.
+    model.remove_waters()
+    if not model.count_atom_sites():
+        raise DataError(f"{path.name}: no atoms in it")
+    return model

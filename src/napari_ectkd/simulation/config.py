@@ -15,8 +15,9 @@ class _Particles(BaseModel, frozen=True, extra="forbid"):
 
     density: list[Path] = Field(
         default=[],
-        description="density map (MRC) or atoms (PDB, mmCIF), or a folder of them, one "
-        "class a file; may be repeated; default: seven phantoms",
+        description="density map (MRC) or atoms (PDB, mmCIF), a folder of them, or an "
+        "entry to download (pdb:4v4r, emdb:1234), one class a file; may be repeated; "
+        "default: seven phantoms",
     )
     box: int = Field(
         32, ge=8, le=256, description="edge in voxels of the box that SNR is stated for"

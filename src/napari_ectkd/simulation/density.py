@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,10 +20,10 @@ from napari_ectkd.io.formats import MRC_ENDINGS, open_volume
 from napari_ectkd.io.picks import NONE, UNKNOWN
 from napari_ectkd.io.tomogram import PLAUSIBLE_VOXEL_SIZE
 from napari_ectkd.simulation.atoms import ATOM_ENDINGS, density_of_atoms
+from napari_ectkd.simulation.fetch import entry_file, fetch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -85,7 +86,8 @@ def load_densities(
     ----------
     paths
         Maps (`.mrc`, `.map`, `.rec`, `.ccp4`) and atoms (`.pdb`, `.ent`, `.cif`,
-        `.mmcif`), each also with `.gz`, or folders of such.
+        `.mmcif`), each also with `.gz`, or folders of such; or entries of an archive,
+        `pdb:4v4r` and `emdb:1234`, which are downloaded once (see `fetch`).
     voxel_size
         Å, of the result. Finer maps are low-pass filtered before they are resampled.
     resolution
@@ -96,7 +98,7 @@ def load_densities(
     Raises
     ------
     FileMissingError
-        If a file or folder is not there.
+        If a file or folder is not there, or an entry cannot be downloaded.
     FormatError
         If a file is of no known kind, or broken.
     DataError
@@ -106,13 +108,19 @@ def load_densities(
     """
     files = find_densities(paths)
     return [
-        _load(name, path, voxel_size, resolution or 2 * voxel_size, is_assembly)
+        _load(
+            name,
+            fetch(path) if entry_file(path) else path,
+            voxel_size,
+            resolution or 2 * voxel_size,
+            is_assembly,
+        )
         for name, path in files.items()
     ]
 
 
 def find_densities(paths: Sequence[Path]) -> dict[str, Path]:
-    """Return the files of `load_densities` by class name, without reading them.
+    """Return the files, or entries, of `load_densities` by class name, all unread.
 
     Raises
     ------
@@ -121,12 +129,13 @@ def find_densities(paths: Sequence[Path]) -> dict[str, Path]:
     """
     files: dict[str, Path] = {}
     for path in _files(paths):
-        ending = _ending(path)
+        kept = Path(entry_file(path) or path.name)
+        ending = _ending(kept)
         if not ending:
             raise FormatError(
                 f"{path.name}: not a density; use one of {', '.join(_ENDINGS)}"
             )
-        name = path.name[: -len(ending)]
+        name = kept.name[: -len(ending)]
         if name.lower() in (NONE, UNKNOWN, ""):
             raise ConfigError(
                 f"{path.name}: the name {name!r} is taken; rename the file"
@@ -152,7 +161,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
                     + ", ".join(_ENDINGS)
                 )
             files += found
-        elif path.is_file():
+        elif path.is_file() or entry_file(path):
             files.append(path)
         else:
             raise FileMissingError(f"{path}: no such file or folder")
