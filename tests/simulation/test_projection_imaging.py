@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import mrcfile
 import numpy as np
 import pytest
+import starfile
 import torch
+from scipy.spatial.transform import Rotation
 
 from napari_ectkd.io.stacks import open_stacks
-from napari_ectkd.simulation.config import SubtomogramSimulation
+from napari_ectkd.simulation.config import SubtomogramSimulation, TomogramSimulation
 from napari_ectkd.simulation.ctf import Optics
 from napari_ectkd.simulation.imaging_config import ImagingConfig
+from napari_ectkd.simulation.phantoms import phantoms
+from napari_ectkd.simulation.poses import Sampler
 from napari_ectkd.simulation.projection_imaging import Place, ProjectionImaging
 from napari_ectkd.simulation.tilt import wedge_mask
 
@@ -226,3 +231,49 @@ def test_snr_is_a_ratio_of_variances_in_the_box(tmp_path, simulate):
         # Three orientations, against the mean over many.
         assert of_class / level == pytest.approx(snr, rel=0.3), name
     assert sorted(result["snr"].values())[3] == pytest.approx(0.5)
+
+
+def test_a_tomogram_of_projections_agrees_with_its_truth(tmp_path, simulate):
+    """A particle cut out of it looks as the same particle does alone in a box."""
+    settings = {"shape": (64, 128, 144), "box": 32, "per_class": 1, "margin": 180}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        config = TomogramSimulation(
+            out=tmp_path / name / "tomo.mrc",
+            truth=tmp_path / name / "truth.star",
+            noise="projections",
+            snr=1e8,
+            dose=0,
+            gap=60,
+            seed=3,
+            **settings,
+        )
+        simulate(config)
+    one, two = ((tmp_path / name / "tomo.mrc").read_bytes() for name in "ab")
+    assert one == two
+    volume = mrcfile.read(config.out)
+    density = {d.name: d for d in phantoms(VOXEL)}
+    for _, row in starfile.read(config.truth).iterrows():
+        angles = row[["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]].to_numpy(float)
+        rotation = Rotation.from_euler("ZYZ", angles, degrees=True).inv().as_matrix()
+        position = row[[f"rlnCoordinate{axis}" for axis in "ZYX"]].to_numpy(float)
+        nearest = np.round(position).astype(int)
+        inside = tuple(slice(i - 12, i + 12) for i in nearest)
+        sampler = Sampler(density[row["ectkdLabel"]])
+        alone = sampler.sample(rotation[None], (position - nearest)[None], 48)
+        place = Place(*(VOXEL * (position - np.array(volume.shape) // 2)))
+        box = ProjectionImaging(config, VOXEL, place).signal(alone)[0].numpy()
+        middle = box[12:36, 12:36, 12:36]
+        # The streaks of the others come in.
+        correlation = np.corrcoef(volume[inside].ravel(), middle.ravel())[0, 1]
+        assert correlation > 0.9, row["ectkdLabel"]
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 16), (16, 20, 24)])
+@pytest.mark.parametrize("ctf", ["phase-flipped", "none"])
+def test_signal_stays_on_its_device(shape, ctf):
+    """On the device that computes nothing: an array left behind would be an error."""
+    volumes = torch.zeros((2, *shape), device="meta")
+    seen = imaging(ctf=ctf, dual_axis=True).signal(volumes)
+    assert seen.device.type == "meta"
+    assert seen.shape == volumes.shape
