@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mrcfile
 import numpy as np
 import pytest
 import torch
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 from napari_ectkd.simulation.config import SubtomogramSimulation, TomogramSimulation
 from napari_ectkd.simulation.imaging import WedgeImaging, drawn, make_imaging
 from napari_ectkd.simulation.projection_imaging import ProjectionImaging
+from napari_ectkd.simulation.tilt import wedge_mask
 
 SPREADS = {
     "tilt_range_spread": 10,
@@ -84,6 +86,28 @@ def test_the_wedge_is_drawn_too(tmp_path):
         for seed in (0, 1)
     )
     assert not torch.equal(first, last)
+
+
+def test_a_tomogram_is_imaged_by_one_draw(tmp_path, simulate):
+    volumes = {}
+    for name, spread in (("none", 0), ("some", 20), ("same", 20)):
+        asked = TomogramSimulation(
+            out=tmp_path / f"{name}.mrc",
+            truth=tmp_path / f"{name}.star",
+            per_class=1,
+            shape=(48, 80, 96),
+            snr=1e8,
+            tilt_range_spread=spread,
+        )
+        simulate(asked)
+        volumes[name] = mrcfile.read(asked.out)
+    assert np.array_equal(volumes["some"], volumes["same"])
+    seen = {n: np.abs(np.fft.rfftn(v)) > 1e-2 for n, v in volumes.items()}
+    drawn_range = drawn(asked, np.random.default_rng([asked.seed, 1])).tilt_range
+    for name, tilt_range in (("none", (-60, 60)), ("some", drawn_range)):
+        mask = wedge_mask((48, 80, 96), tilt_range)
+        assert (seen[name] & ~mask).mean() < 0.001
+        assert (seen[name] & mask).sum() > 0.9 * mask.sum()
 
 
 def test_impossible_projections_are_errors(tmp_path):

@@ -32,4 +32,5 @@ def head_simulations() -> None:
     """Set what only a tilt series needs apart from what every simulation asks."""
     special = set(ImagingConfig.model_fields) - _FOR_ALL
     for config in (SubtomogramSimulation, TomogramSimulation):
-        put_under(_TILT_SERIES, config, special)
+        # What a config says in its own words means more than a tilt series there.
+        put_under(_TILT_SERIES, config, special - set(config.__annotations__))

@@ -13,7 +13,7 @@ from napari_ectkd.io.picks import Picks
 from napari_ectkd.io.star import write_picks
 from napari_ectkd.simulation.density import load_densities
 from napari_ectkd.simulation.gold import add_gold
-from napari_ectkd.simulation.imaging import make_imaging, torch_generator
+from napari_ectkd.simulation.imaging import drawn, make_imaging, torch_generator
 from napari_ectkd.simulation.labels import write_labels
 from napari_ectkd.simulation.membranes import add_membrane
 from napari_ectkd.simulation.noise import (
@@ -111,7 +111,8 @@ def _simulate(
         if done % 10 == 9:
             yield Progress(stage="simulate", done=done + 1, total=n + 1)
     cancel.check()
-    imaging = make_imaging(config)
+    # All of a tomogram is imaged alike; without spreads nothing is changed by drawing.
+    imaging = make_imaging(drawn(config, np.random.default_rng([config.seed, 1])))
     samplers = {particle.name: particle.sampler for particle in classes}
     variances = signal_variances(samplers, config.box, imaging, for_level, cancel)
     level = noise_variance(variances, config.snr)
