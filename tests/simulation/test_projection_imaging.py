@@ -233,6 +233,22 @@ def test_snr_is_a_ratio_of_variances_in_the_box(tmp_path, simulate):
     assert sorted(result["snr"].values())[3] == pytest.approx(0.5)
 
 
+def test_noise_of_a_box_is_that_of_a_crop():
+    maker, n = imaging(), 24
+    noise = maker.noise((72, 96, 120), torch.Generator().manual_seed(5), 3)
+    crops = noise.unfold(1, n, n).unfold(2, n, n).unfold(3, n, n)
+    spectra = torch.fft.rfftn(crops.reshape(-1, n, n, n), dim=(1, 2, 3))
+    found = spectra.abs().square().mean(dim=0) / n**3
+    expected = maker._box_noise(n) ** 2
+    # A mean over 180 crops: each component is good to 7 %.
+    strong = expected > 0.1
+    ratio = found[strong] / expected[strong]
+    assert ratio.mean() == pytest.approx(1, abs=0.02)
+    assert ratio.std() < 0.12
+    weak = float(expected[~strong].mean())
+    assert found[~strong].mean() == pytest.approx(weak, rel=0.1)
+
+
 def test_a_tomogram_of_projections_agrees_with_its_truth(tmp_path, simulate):
     """A particle cut out of it looks as the same particle does alone in a box."""
     settings = {"shape": (64, 128, 144), "box": 32, "per_class": 1, "margin": 180}
