@@ -23,15 +23,22 @@ _STEPS_PER_RESOLUTION = 5
 _CARBON = 2.5
 """Å, the electron scattering factor of carbon at zero angle."""
 _LARGEST_GRID = 640
+_PROTEIN = 0.135
+"""Å / Å³, electron scattering of packed protein without its hydrogen: 0.179 Å per
+dalton of the other atoms (1BXN, 1S3X and 3GL1 agree to 0.3 %), which are 93 % of the
+mass, at 1.23 Å³ per dalton (1.35 g/cm³)."""
 
 
 def density_of_atoms(
     path: Path, voxel_size: float, resolution: float, *, is_assembly: bool = True
 ) -> tuple[NDArray[np.float32], float]:
-    """Return the electron-scattering density of a structure.
+    """Return the electron-scattering density of a structure, 1 in packed protein.
 
-    The first model of the file is taken, without water. Ice is not subtracted: it
-    changes the contrast, hardly the shape.
+    The first model of the file is taken, without water. Hydrogen, which most files
+    lack, is left out, and of alternative conformations the first is taken. So the
+    integral is proportional to the mass of a protein. Ice is not subtracted: for
+    protein that changes the contrast, hardly the shape; nucleic acids, denser, would
+    stand out some more.
 
     Parameters
     ----------
@@ -89,11 +96,11 @@ def density_of_atoms(
     calculator.add_model_density_to_grid(model)
     # gemmi's grids have axes x, y, z.
     voxels = np.array(calculator.grid.array, dtype=np.float32).transpose(2, 1, 0)
-    return np.ascontiguousarray(voxels), float(spacing)
+    return np.ascontiguousarray(voxels) / np.float32(_PROTEIN), float(spacing)
 
 
 def _model(path: Path, is_assembly: bool) -> Any:
-    """Return gemmi's first model, or first biological assembly, without water."""
+    """Return gemmi's first model, or first biological assembly, of heavy atoms."""
     import gemmi
 
     try:
@@ -115,6 +122,8 @@ def _model(path: Path, is_assembly: bool) -> Any:
             ) from error
     # Only now: assemblies of mmCIF files name the water among their parts.
     model.remove_waters()
+    model.remove_hydrogens()
+    model.remove_alternative_conformations()
     if not model.count_atom_sites():
         raise DataError(f"{path.name}: no atoms in it")
     return model

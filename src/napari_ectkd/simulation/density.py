@@ -31,6 +31,9 @@ _MAP_ENDINGS = (*MRC_ENDINGS, *(f"{ending}.gz" for ending in MRC_ENDINGS), ".ccp
 _ENDINGS = (*_MAP_ENDINGS, *ATOM_ENDINGS)
 SHARE_OF_MAXIMUM = 0.2
 """Voxels above this share of the maximum are taken to be protein."""
+_MEAN_OF_MAPS = 0.6
+"""Of those voxels, where the interior of protein is 1; blurred as it is at the surface.
+Rubisco, from its atoms at 20 Å, has 0.59."""
 _MARGIN_PX = 3
 """Voxels that are kept around the protein, at least, for its soft edge."""
 
@@ -77,10 +80,11 @@ def load_densities(
 ) -> list[Density]:
     """Load one density a file, all at one voxel size, centered and of equal contrast.
 
-    Maps have an arbitrary gray scale, and atoms one of their own. So the level of the
-    solvent (the median on the map's faces) becomes 0 and the mean of the protein (the
-    voxels above 20 % of the maximum) 1: protein of any class has the same contrast, as
-    it has in ice, and larger particles more signal.
+    The interior of protein is 1, in any class, so that a small complex is weaker by
+    its mass alone. Atoms are scaled by what they scatter (see `density_of_atoms`). Maps
+    have an arbitrary gray scale: there the level of the solvent (the median on the
+    map's faces) becomes 0 and the mean of the protein (the voxels above 20 % of the
+    maximum) 0.6, which it is for large complexes of atoms.
 
     Parameters
     ----------
@@ -177,7 +181,8 @@ def _load(
     name: str, path: Path, voxel_size: float, resolution: float, is_assembly: bool
 ) -> Density:
     margin_px = _MARGIN_PX
-    if _ending(path) in ATOM_ENDINGS:
+    is_atoms = _ending(path) in ATOM_ENDINGS
+    if is_atoms:
         margin_px = max(margin_px, int(np.ceil(resolution / voxel_size / 2)))
         voxels, size = density_of_atoms(
             path, voxel_size, resolution, is_assembly=is_assembly
@@ -195,8 +200,10 @@ def _load(
             "bright in a density"
         )
     voxels = _resampled(voxels, voxel_size / size, margin_px)
-    protein = voxels[voxels > SHARE_OF_MAXIMUM * voxels.max()]
-    return Density(name, voxels / protein.mean(), voxel_size)
+    if not is_atoms:
+        protein = voxels[voxels > SHARE_OF_MAXIMUM * voxels.max()]
+        voxels *= _MEAN_OF_MAPS / protein.mean()
+    return Density(name, voxels, voxel_size)
 
 
 def _read_map(path: Path) -> tuple[NDArray[np.float32], float]:
