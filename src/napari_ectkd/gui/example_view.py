@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_ectkd.errors import FormatError
+from napari_ectkd.gui.slice_picture import slice_picture
 from napari_ectkd.runs import Run
 from napari_ectkd.training.examples import load_examples
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from napari_ectkd.gui.palette import Palette
 
@@ -70,7 +67,7 @@ class ExampleView(QWidget):
         for number, (gray, name) in enumerate(pairs):
             row, column = divmod(number, _COLUMNS)
             picture = QLabel()
-            picture.setPixmap(_pixmap(gray, low, high))
+            picture.setPixmap(slice_picture(gray, low, high, _EDGE_PX))
             picture.setToolTip(name)
             caption = QLabel(name)
             caption.setStyleSheet(f"color: {self._palette.color(name)}; font-size: 9px")
@@ -80,19 +77,3 @@ class ExampleView(QWidget):
             self._grid.addWidget(picture, 2 * row, column)
             self._grid.addWidget(caption, 2 * row + 1, column)
             self.pictures.append(picture)
-
-
-def _pixmap(gray: NDArray[np.float32], low: float, high: float) -> QPixmap:
-    """Return a slice as a picture, y downward, protein bright."""
-    scaled = np.clip((gray - low) / max(high - low, 1e-6), 0, 1)
-    pixels = np.ascontiguousarray(255 * scaled, dtype=np.uint8)
-    height, width = pixels.shape
-    image = QImage(
-        pixels.tobytes(), width, height, width, QImage.Format.Format_Grayscale8
-    )
-    return QPixmap.fromImage(image.copy()).scaled(
-        _EDGE_PX,
-        _EDGE_PX,
-        Qt.AspectRatioMode.KeepAspectRatio,
-        Qt.TransformationMode.FastTransformation,
-    )

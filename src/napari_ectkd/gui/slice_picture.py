@@ -1,0 +1,40 @@
+"""A slice of a subtomogram as a picture for a label."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QImage, QPixmap
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def slice_picture(
+    gray: NDArray[np.float32], low: float, high: float, edge_px: int
+) -> QPixmap:
+    """Return a slice as a picture, its first axis downward, protein bright.
+
+    Parameters
+    ----------
+    gray
+        `(rows, columns)`.
+    low, high
+        Gray values that become black and white.
+    edge_px
+        Edge of the picture on the screen; the slice keeps its proportions.
+    """
+    scaled = np.clip((gray - low) / max(high - low, 1e-6), 0, 1)
+    pixels = np.ascontiguousarray(255 * scaled, dtype=np.uint8)
+    height, width = pixels.shape
+    image = QImage(
+        pixels.tobytes(), width, height, width, QImage.Format.Format_Grayscale8
+    )
+    return QPixmap.fromImage(image.copy()).scaled(
+        edge_px,
+        edge_px,
+        Qt.AspectRatioMode.KeepAspectRatio,
+        Qt.TransformationMode.FastTransformation,
+    )
