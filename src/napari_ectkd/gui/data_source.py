@@ -95,6 +95,11 @@ class DataSource(QWidget):
             voxel_size=self.voxel_size.value(),
         )
 
+    def show_files(self, paths: list[Path]) -> None:
+        """Choose data sets on disk."""
+        self.source.setValue(_FILES)
+        self.files.setValue(paths)
+
     def follow(self, teacher: CheckpointInfo | None) -> None:
         """Take box and voxel size from a teacher, whose student sees the same."""
         is_free = teacher is None

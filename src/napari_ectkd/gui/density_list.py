@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _WARNING = "color: #f4a259"
 _COLUMNS = ("class", "width", "SNR")
-_ROWS = 6
+_ROWS = 4
 """Rows that are seen without scrolling."""
 
 

@@ -211,6 +211,32 @@ class RangeEdit(QWidget):
         self._high.setValue(value[1])
 
 
+class ShapeEdit(QWidget):
+    """Voxels along z, y and x."""
+
+    valueChanged = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        self._edits = [IntEdit(1, 10**5) for _ in range(3)]
+        for axis, edit in zip("zyx", self._edits, strict=True):
+            edit.setPrefix(f"{axis} ")
+            layout.addWidget(edit, 1)
+            edit.valueChanged.connect(lambda: self.valueChanged.emit(self.value()))
+
+    def value(self) -> tuple[int, ...]:
+        """Return the three numbers."""
+        return tuple(edit.value() for edit in self._edits)
+
+    def setValue(self, value: tuple[int, ...]) -> None:
+        """Show three numbers."""
+        for edit, n in zip(self._edits, value, strict=True):
+            edit.setValue(n)
+
+
 class PathsEdit(QWidget):
     """Files or folders, each added by a dialog; at most `limit` of them."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
@@ -22,6 +23,7 @@ from napari_ectkd.gui.editors import (
     PathEdit,
     PathsEdit,
     RangeEdit,
+    ShapeEdit,
     TextEdit,
 )
 
@@ -31,8 +33,15 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
-_UNITS = {"Å": "Å", "degrees": "°"}
+_UNITS = {
+    "Å": "Å",
+    "degrees": "°",
+    "kV": "kV",
+    "µm": "µm",
+    "electrons per Å² and tilt": "e/Å²",
+}
 """Units that a description may begin with, and how a number shows them."""
+_SHORT = {"snr": "SNR", "ctf": "CTF", "mtf": "MTF"}
 _MARGIN = 1e-9
 """How near an editor comes to a limit that is itself excluded."""
 
@@ -51,6 +60,8 @@ class Form(QWidget):
         Editors to use in place of those that the fields' types would get.
     hidden
         Fields with no editor, which keep their value.
+    groups
+        Fields that are folded away together, under a title of their own.
     """
 
     valueChanged = Signal(object)
@@ -61,6 +72,7 @@ class Form(QWidget):
         fields: Sequence[str] | None = None,
         editors: Mapping[str, QWidget] | None = None,
         hidden: Sequence[str] = (),
+        groups: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__()
         known = type(config).model_fields
@@ -74,13 +86,15 @@ class Form(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._rows([n for n in plain if n in self.editors]))
-        more = [name for name in self.editors if name not in plain]
-        if more:
-            self.more = QCollapsible("More settings")
-            self.more.setDuration(0)  # an animated height fights with scroll areas
-            self.more.layout().setContentsMargins(0, 0, 0, 0)
-            self.more.addWidget(self._rows(more))
-            layout.addWidget(self.more)
+        grouped = {name for names in (groups or {}).values() for name in names}
+        more = [n for n in self.editors if n not in plain and n not in grouped]
+        for title, names in {**(groups or {}), "More settings": more}.items():
+            if names:
+                self.more = QCollapsible(title)
+                self.more.setDuration(0)  # an animated height fights with scroll areas
+                self.more.layout().setContentsMargins(0, 0, 0, 0)
+                self.more.addWidget(self._rows([n for n in names if n in self.editors]))
+                layout.addWidget(self.more)
         self.setValue(config)
         for editor in self.editors.values():
             editor.valueChanged.connect(self._changed)
@@ -134,7 +148,8 @@ class Form(QWidget):
 
 def words(name: str) -> str:
     """Return a field's name in words (`Soft weight`)."""
-    return name.replace("_", " ").capitalize()
+    text = " ".join(_SHORT.get(word, word) for word in name.split("_"))
+    return text[:1].upper() + text[1:]
 
 
 def arguments(config: BaseModel) -> list[str]:
@@ -191,6 +206,8 @@ def _plain_editor(kind: Any, field: FieldInfo) -> QWidget:
         return PathsEdit()
     if kind == tuple[float, float]:
         return RangeEdit(unit)
+    if kind == tuple[int, int, int]:
+        return ShapeEdit()
     if kind is str:
         return TextEdit()
     raise TypeError(f"no editor for {kind}")
@@ -222,8 +239,8 @@ def _limits(field: FieldInfo) -> tuple[float | None, float | None]:
 
 
 def _unit(field: FieldInfo) -> str:
-    first = (field.description or "").split(",")[0].strip()
-    return _UNITS.get(first, "")
+    text = re.sub(r"[,;:(]", " ", field.description or "") + " "
+    return next((u for start, u in _UNITS.items() if text.startswith(f"{start} ")), "")
 
 
 def _wrapped(text: str) -> str:

@@ -13,14 +13,17 @@ from napari_ectkd.gui.open_jobs import Jobs
 from napari_ectkd.gui.pick_panel import PickPanel
 from napari_ectkd.gui.runs_panel import RunsPanel
 from napari_ectkd.gui.session import Session
+from napari_ectkd.gui.simulate_panel import SimulatePanel
 from napari_ectkd.gui.train_panel import TrainPanel
 from napari_ectkd.io.picks import UNLABELED
 from napari_ectkd.training.run_list import find_runs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import napari
 
-_TITLES = ("1 Pick and label", "2 Train", "3 Distill", "4 Classify", "Runs")
+_TITLES = ("1 Pick and label", "2 Train", "3 Distill", "4 Classify", "Runs", "Simulate")
 
 
 class StudioPanel(QWidget):
@@ -36,7 +39,9 @@ class StudioPanel(QWidget):
         self.tabs = QTabWidget(documentMode=True)
         self.tabs.setUsesScrollButtons(False)
         self.runs = RunsPanel(napari_viewer)
-        panels = (self.pick, self.train, self.distill, self.classify, self.runs)
+        self.simulate = SimulatePanel(napari_viewer)
+        steps = (self.pick, self.train, self.distill, self.classify)
+        panels = (*steps, self.runs, self.simulate)
         for panel, title in zip(panels, _TITLES, strict=True):
             self.tabs.addTab(panel, title)
         layout = QVBoxLayout(self)
@@ -49,6 +54,7 @@ class StudioPanel(QWidget):
         self.session.tomograms_changed.connect(self._refresh_runs)
         self.session.picks_changed.connect(self._refresh)
         self.classify.correct_requested.connect(self._train_again)
+        self.simulate.train_requested.connect(self._train_on)
         self._refresh_runs()
 
     def done_steps(self) -> list[bool]:
@@ -71,6 +77,10 @@ class StudioPanel(QWidget):
         for index, is_done in enumerate(self.done_steps()):
             mark = " ✓" if is_done else ""
             self.tabs.setTabText(index, _TITLES[index] + mark)
+
+    def _train_on(self, folder: Path) -> None:
+        self.train.data.show_files([folder])
+        self.tabs.setCurrentWidget(self.train)
 
     def _train_again(self) -> None:
         self.tabs.setCurrentWidget(self.train)
