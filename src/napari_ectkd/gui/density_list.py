@@ -93,7 +93,14 @@ class DensityList(QWidget):
     def add(self, paths: Sequence[Path]) -> None:
         """Add files, or those of folders; one that is there already counts once."""
         known = {path.resolve() for path in self._files.values()}
-        self.setValue([*self.value(), *(p for p in paths if p.resolve() not in known)])
+        try:
+            found = find_densities(paths).values() if paths else []
+        except EctkdError as error:
+            self.say(str(error))
+            return
+        new = [path for path in found if path.resolve() not in known]
+        if new:
+            self.setValue([*self.value(), *new])
 
     def show_preview(self, preview: Preview) -> None:
         """Show how wide the particles are, and how strong against the noise."""

@@ -224,6 +224,8 @@ class ShapeEdit(QWidget):
         self._edits = [IntEdit(1, 10**5) for _ in range(3)]
         for axis, edit in zip("zyx", self._edits, strict=True):
             edit.setPrefix(f"{axis} ")
+            edit.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)  # three in a row
+            edit.setMinimumWidth(60)
             layout.addWidget(edit, 1)
             edit.valueChanged.connect(lambda: self.valueChanged.emit(self.value()))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
+    QCheckBox,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 
 _SUBTOMOGRAMS, _TOMOGRAM = "subtomograms", "tomogram"
 _PAUSE_MS = 250
-_AT_ONCE = ["per_class", "none", "shape", "box", "voxel_size", "snr", "tilt_range"]
+_AT_ONCE = ["per_class", "none", "volume_fraction", "shape", "box", "voxel_size"]
+_AT_ONCE += ["snr", "tilt_range"]
 _IMAGING = [name for name in ImagingConfig.model_fields if name != "tilt_range"]
 
 
@@ -64,14 +66,21 @@ class SimulatePanel(Panel):
             ),
             _TOMOGRAM: _form(
                 TomogramSimulation(
-                    out=Path("tomogram.mrc"), truth=Path("truth.star"), per_class=10
+                    out=Path("tomogram.mrc"),
+                    truth=Path("truth.star"),
+                    volume_fraction=0.1,
                 ),
                 "truth",
+                "labels",
             ),
         }
         self.pages = QStackedWidget()
         self.preview = PreviewView(self.session.palette)
         self.maker = PreviewMaker(self)
+        self.with_labels = QCheckBox("with what each voxel belongs to, as labels")
+        self.with_labels.setToolTip(
+            "<qt>One more MRC file: 0 for ice, else the row of the truth + 1</qt>"
+        )
         self.out = QLineEdit()
         self.browse_button = QPushButton("…")
         self.start_button = QPushButton()
@@ -99,8 +108,10 @@ class SimulatePanel(Panel):
             return SubtomogramSimulation.model_validate(values | {"out": out})
         if out.suffix.lower() not in {".mrc", ".rec", ".map"}:
             raise ConfigError("A tomogram is written as .mrc (or .rec, .map)")
-        truth = out.with_name(f"{out.stem}-truth.star")
-        return TomogramSimulation.model_validate(values | {"out": out, "truth": truth})
+        values |= {"out": out, "truth": out.with_name(f"{out.stem}-truth.star")}
+        if self.with_labels.isChecked():
+            values["labels"] = out.with_name(f"{out.stem}-labels.mrc")
+        return TomogramSimulation.model_validate(values)
 
     def problem(self) -> str:
         """Return why nothing can be simulated, or nothing."""
@@ -159,6 +170,7 @@ class SimulatePanel(Panel):
         row.addWidget(self.browse_button)
         rows.addRow("Write to", row)
         self.column.addLayout(rows)
+        self.column.addWidget(self.with_labels)
         self.column.addWidget(self.start_button)
         self.column.addWidget(self.status)
         self.column.addWidget(self.train_button)
@@ -169,7 +181,8 @@ class SimulatePanel(Panel):
     def _connect(self) -> None:
         self.what.valueChanged.connect(self._on_what)
         for form in self.forms.values():
-            form.valueChanged.connect(self._changed)
+            for editor in form.editors.values():  # the form is silent of what is wrong
+                editor.valueChanged.connect(self._changed)
         self.densities.valueChanged.connect(self._changed)
         self.out.textChanged.connect(self._refresh)
         self.browse_button.clicked.connect(self._browse)
@@ -199,6 +212,7 @@ class SimulatePanel(Panel):
         home = self.session.folder or Path.home()
         is_set = what == _SUBTOMOGRAMS
         self.out.setText(str(home / ("simulated" if is_set else "simulated.mrc")))
+        self.with_labels.setVisible(not is_set)
         self.start_button.setText("Make the data set" if is_set else "Make it")
         self._changed()
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import napari
 
-_TITLES = ("1 Pick and label", "2 Train", "3 Distill", "4 Classify", "Runs", "Simulate")
+_TITLES = ("1 Label", "2 Train", "3 Distill", "4 Classify", "Runs", "Simulate")
 
 
 class StudioPanel(QWidget):
@@ -75,8 +75,9 @@ class StudioPanel(QWidget):
 
     def _refresh(self) -> None:
         for index, is_done in enumerate(self.done_steps()):
-            mark = " ✓" if is_done else ""
-            self.tabs.setTabText(index, _TITLES[index] + mark)
+            title = _TITLES[index]
+            # In place of its number, so that the tabs get no wider.
+            self.tabs.setTabText(index, f"✓{title[1:]}" if is_done else title)
 
     def _train_on(self, folder: Path) -> None:
         self.train.data.show_files([folder])

@@ -124,7 +124,11 @@ def test_what_was_set_is_kept_for_the_other_kind(panel):
     panel.forms["subtomograms"].editors["snr"].setValue(0.42)
     panel.what.setValue("tomogram")
     assert panel.forms["tomogram"].value().snr == 0.42
-    assert panel.forms["tomogram"].value().per_class == 10
+    assert panel.forms["tomogram"].value().per_class is None
+    # Neither a number nor a share of the volume: it is said what is missing.
+    panel.forms["tomogram"].editors["volume_fraction"].setValue(None)
+    assert "how many particles" in panel.start_button.toolTip()
+    assert panel.preview.note.isHidden()
 
 
 def test_a_data_set_and_a_tomogram_are_made(make_napari_viewer, qtbot, tmp_path):
@@ -152,6 +156,8 @@ def test_a_data_set_and_a_tomogram_are_made(make_napari_viewer, qtbot, tmp_path)
     set_small(panel.forms["tomogram"])
     panel.forms["tomogram"].editors["shape"].setValue((48, 96, 96))
     panel.forms["tomogram"].editors["per_class"].setValue(1)
+    panel.forms["tomogram"].editors["volume_fraction"].setValue(None)
+    panel.with_labels.setChecked(True)
     panel.out.setText(str(tmp_path / "made.mrc"))
     with qtbot.waitSignal(panel.job.ended, timeout=LONG):
         qtbot.mouseClick(panel.start_button, LEFT)
@@ -159,5 +165,7 @@ def test_a_data_set_and_a_tomogram_are_made(make_napari_viewer, qtbot, tmp_path)
     picks = panel.session.picks("made")
     assert len(picks) == 7
     assert (picks.label != "").all()
+    with mrcfile.open(tmp_path / "made-labels.mrc") as mrc:
+        assert set(np.unique(mrc.data)) == set(range(8))
     qtbot.waitUntil(lambda: not panel.maker.is_active, timeout=LONG)
     panel.session.save()
