@@ -49,7 +49,7 @@ def start(studio, qtbot, monkeypatch):
 def test_done_steps_are_marked_and_tabs_fit(studio):
     assert studio.done_steps() == [True, False, False, False]
     assert studio.tabs.tabText(0) == "✓ Label"
-    assert studio.tabs.minimumSizeHint().width() <= 420
+    assert studio.tabs.minimumSizeHint().width() <= 430
 
 
 def test_closing_stops_a_run_and_leaves_no_process(studio, qtbot, monkeypatch):
