@@ -66,9 +66,8 @@ def write_stacks(tmp_path, voxels):
             tmp_path / name, StackInfo(box=box, classes=sorted(set(labels)), **settings)
         )
         volumes = slices(voxels) if volumes is None else volumes
-        for volume, label in zip(volumes, labels, strict=True):
-            writer.add(volume, label)
-        writer.finish()
+        writer.write(0, np.stack(volumes).astype(np.float32), labels)
+        writer.finish(1)
         return tmp_path / name
 
     return write

@@ -4,7 +4,6 @@ import pytest
 import starfile
 
 from napari_ectkd.errors import ConfigError, FormatError, WriteError
-from napari_ectkd.io import stacks
 from napari_ectkd.io.stacks import (
     StackInfo,
     StackWriter,
@@ -25,16 +24,17 @@ VOXELS = np.random.default_rng(0).normal(size=(7, 8, 8, 8)).astype(np.float32)
 
 
 @pytest.fixture
-def data_set(tmp_path, monkeypatch):
-    monkeypatch.setattr(stacks, "PER_STACK", 3)
+def data_set(tmp_path):
     return write(tmp_path / "data")
 
 
-def write(folder):
+def write(folder, order=(0, 1, 2)):
     writer = StackWriter(folder, INFO)
-    for i, voxels in enumerate(VOXELS):
-        writer.add(voxels, LABELS[i % 4], ectkdSnr=0.1 * i)
-    writer.finish()
+    for number in order:
+        some = np.arange(7)[3 * number : 3 * number + 3]
+        labels = [LABELS[i % 4] for i in some]
+        writer.write(number, VOXELS[some], labels, {"ectkdSnr": 0.1 * some})
+    writer.finish(3)
     return folder
 
 
@@ -57,7 +57,7 @@ def test_the_files_are_plain_mrc_and_star(data_set):
 
 
 def test_the_same_data_are_the_same_bytes(data_set, tmp_path):
-    again = write(tmp_path / "again")
+    again = write(tmp_path / "again", order=(2, 0, 1))
     names = sorted(file.name for file in data_set.iterdir())
     assert names == sorted(file.name for file in again.iterdir())
     for name in names:
@@ -77,13 +77,41 @@ def test_other_folders_are_no_data_sets(tmp_path, data_set):
 
 
 def test_a_folder_with_files_is_not_written_to(data_set, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
     with pytest.raises(ConfigError, match="not an empty folder"):
-        StackWriter(data_set, INFO)
+        StackWriter(tmp_path / "full", INFO)
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="not an empty folder"):
         StackWriter(tmp_path / "file", INFO)
     with pytest.raises(WriteError, match="cannot write"):
         StackWriter(tmp_path / "file" / "below", INFO)
+
+
+def test_whole_stacks_are_kept_and_those_of_other_settings_refused(tmp_path):
+    folder = tmp_path / "data"
+    StackWriter(folder, INFO).write(1, VOXELS[3:6], LABELS[:3])
+    (folder / ".writing-x-subtomograms_0000.mrc").touch()  # as a killed process leaves
+    other = INFO.model_copy(update={"simulation": {"seed": 4}})
+    with pytest.raises(ConfigError, match="seed 3 there, 4 now"):
+        StackWriter(folder, other)
+    # What the signal to noise came to is known at the end.
+    writer = StackWriter(folder, INFO.model_copy(update={"snr": {}}))
+    assert [writer.has(number) for number in range(3)] == [False, True, False]
+    assert not list(folder.glob(".writing-*"))
+    writer.write(0, VOXELS[:3], LABELS[:3])
+    writer.finish(2)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "dataset.json",
+        "subtomograms.star",
+        "subtomograms_0000.mrc",
+        "subtomograms_0001.mrc",
+    ]
+    np.testing.assert_array_equal(open_stacks(folder)[1], VOXELS[:6])
+    # Killed between the last file and tidying up.
+    (folder / "unfinished.json").write_bytes((folder / "dataset.json").read_bytes())
+    assert StackWriter(folder, INFO).is_finished
+    assert not (folder / "unfinished.json").exists()
 
 
 def cut_json(folder):

@@ -29,9 +29,8 @@ def write_data(tmp_path, volumes):
         writer = StackWriter(
             tmp_path / name, StackInfo(classes=sorted(set(labels)), **settings)
         )
-        for volume, label in zip(volumes, labels, strict=True):
-            writer.add(volume, label)
-        writer.finish()
+        writer.write(0, np.stack(volumes), labels)
+        writer.finish(1)
         return tmp_path / name
 
     return write

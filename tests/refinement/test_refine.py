@@ -105,11 +105,10 @@ def world(tmp_path_factory):
         folder / "data",
         StackInfo(classes=["ball", "disk", "none"], box=24, voxel_size=10.0),
     )
-    for _ in range(24):
-        for kind in ("ball", "disk", "none"):
-            noise = random.normal(0, 1, (24, 24, 24))
-            writer.add((shape(kind) + noise).astype(np.float32), kind)
-    writer.finish()
+    labels = ["ball", "disk", "none"] * 24
+    noisy = [shape(kind) + random.normal(0, 1, (24, 24, 24)) for kind in labels]
+    writer.write(0, np.array(noisy, dtype=np.float32), labels)
+    writer.finish(1)
 
     voxels = random.normal(0, 1, (32, 128, 128))
     places, kinds = [], []

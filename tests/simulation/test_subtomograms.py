@@ -157,7 +157,8 @@ def test_per_particle_noise(tmp_path, simulate):
 def test_neighbors_do_not_overlap_the_particle(tmp_path):
     densities = phantoms(10.0)
     config = _config(tmp_path, per_class=40, neighbors=1, none=30)
-    scenes = draw_scenes(config, densities, np.random.default_rng(0))
+    classes = np.r_[np.repeat(np.arange(7), 40), np.full(30, -1)]
+    scenes = draw_scenes(config, densities, classes, np.random.default_rng(0))
     radius = np.array([d.radius / 10 for d in densities])
     n = 7 * 40
     assert np.array_equal(scenes.scene[: 2 * n], np.tile(np.arange(n), 2))
@@ -168,8 +169,10 @@ def test_neighbors_do_not_overlap_the_particle(tmp_path):
     assert off.max() <= 2
     # Uniform in the ball: half of the points lie beyond 2^(-1/3) of its radius.
     assert np.median(off) == pytest.approx(2 * 2 ** (-1 / 3), rel=0.06)
-    alone = draw_scenes(_config(tmp_path, none=0), densities, np.random.default_rng(0))
-    assert len(alone.scene) == 7 * 4
+    alone = draw_scenes(
+        _config(tmp_path), densities, np.arange(7), np.random.default_rng(0)
+    )
+    assert len(alone.scene) == 7
 
 
 def test_center_stays_at_half_the_box(lopsided):

@@ -16,6 +16,7 @@ from napari_ectkd.errors import FileMissingError, FormatError
 from napari_ectkd.io.atomic import atomic_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 # A STAR file has no empty value, so an unlabeled pick needs a word of its own.
@@ -77,6 +78,29 @@ def write_particles(path: Path, table: pd.DataFrame) -> None:
     text = "# Written by napari-ectkd\n" + text.partition("\n")[2]
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def join_particles(parts: Sequence[Path], path: Path) -> None:
+    """Write the rows of files of `write_particles`, of the same columns, as one.
+
+    Row by row: however many there are, they need no memory.
+
+    Raises
+    ------
+    WriteError
+        If the file cannot be written.
+    """
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8") as joined,
+    ):
+        for number, part in enumerate(parts):
+            lines = part.read_text(encoding="utf-8").splitlines(keepends=True)
+            columns = [i for i, line in enumerate(lines) if line.startswith("_")]
+            if number == 0:
+                joined.writelines(lines[: columns[-1] + 1])
+            joined.writelines(line for line in lines[columns[-1] + 1 :] if line.strip())
+        joined.write("\n")
 
 
 def escaped(name: str) -> str:

@@ -48,10 +48,9 @@ class Simulation(ImagingConfig, _Particles, frozen=True, extra="forbid"):
     """What both simulations share."""
 
 
-class SubtomogramSimulation(Simulation, frozen=True, extra="forbid"):
-    """A data set of single subtomograms, each with its class."""
+class SubtomogramSettings(Simulation, frozen=True, extra="forbid"):
+    """Single subtomograms, each with its class: what is in them."""
 
-    out: Path = Field(description="folder of the data set; new or empty")
     per_class: int = Field(ge=1, le=1_000_000, description="particles of each class")
     none: int = Field(
         0,
@@ -68,6 +67,36 @@ class SubtomogramSimulation(Simulation, frozen=True, extra="forbid"):
         ge=0,
         le=1,
         description="share of the particles with part of another one beside them",
+    )
+    snr_spread: float = Field(
+        1,
+        ge=1,
+        le=100,
+        description="factor by which the SNR of a subtomogram may be higher or lower; "
+        "any within is as likely, on a logarithmic scale",
+    )
+    contrast_spread: float = Field(
+        1,
+        ge=1,
+        le=10,
+        description="factor by which the gray values of a subtomogram, noise and all, "
+        "may be larger or smaller, as those of another reconstruction",
+    )
+
+
+class SubtomogramSimulation(SubtomogramSettings, frozen=True, extra="forbid"):
+    """A data set of single subtomograms, each with its class."""
+
+    out: Path = Field(
+        description="folder of the data set; new or empty, or one that an interrupted "
+        "simulation of the same settings left, which then goes on"
+    )
+    processes: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="processes that simulate, of one thread each; the files are the "
+        "same however many",
     )
 
 

@@ -130,6 +130,9 @@ def _within(config: Simulation, name: str, share: float) -> float:
     return min(max(float(moved), 0.0), MOST[name])
 
 
-def torch_generator(random: np.random.Generator) -> torch.Generator:
+def torch_generator(
+    random: np.random.Generator, device: torch.device | None = None
+) -> torch.Generator:
     """Return a generator of torch (on the CPU) that follows from one of numpy."""
-    return torch.Generator().manual_seed(int(random.integers(2**63)))
+    seed = int(random.integers(2**63))
+    return torch.Generator(device or "cpu").manual_seed(seed)

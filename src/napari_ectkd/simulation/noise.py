@@ -73,7 +73,7 @@ def signal_variances(
         cancel.check()
         found = []
         for _ in range(_N_ORIENTATIONS // _BATCH):
-            wide = torch.zeros(_BATCH, *[padded(box_px)] * 3)
+            wide = torch.zeros(_BATCH, *[padded(box_px)] * 3, device=sampler.device)
             sampler.add_to(
                 wide,
                 np.arange(_BATCH),

@@ -8,6 +8,7 @@ and is the inverse of the intrinsic z-y'-z'' rotation Rz(rot) Ry(tilt) Rz(psi).
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _OVERSAMPLING = 2
 """Linear interpolation blurs, more at some angles than others; less on a fine grid."""
+_NOTHING = 1e-3
+"""Share of the maximum: the ripples that a spline leaves around a density."""
 
 
 def random_rotations(n: int, random: np.random.Generator) -> NDArray[np.float64]:
@@ -55,6 +58,8 @@ class Sampler:
     ----------
     density
         What to turn; zero outside the sphere that fits into its cube.
+    device
+        Where volumes are made.
 
     Attributes
     ----------
@@ -63,9 +68,9 @@ class Sampler:
         half a voxel.
     """
 
-    def __init__(self, density: Density) -> None:
+    def __init__(self, density: Density, device: torch.device | None = None) -> None:
         n = density.voxels.shape[0]
-        self.cube_px = n + 2
+        self.device = device or torch.device("cpu")
         fine = np.arange(n * _OVERSAMPLING) / _OVERSAMPLING
         # The spline goes through the voxels, so that a turn by 90° stays exact.
         voxels = ndimage.map_coordinates(
@@ -74,8 +79,11 @@ class Sampler:
             order=3,
             output=np.float32,
         )
-        self._source = torch.from_numpy(voxels)[None, None]
+        self._source = torch.from_numpy(voxels)[None, None].to(self.device)
         self._center = (n // 2) * _OVERSAMPLING
+        self._reach_px = _reach(voxels, self._center) / _OVERSAMPLING
+        self.cube_px = min(n + 2, 2 * math.ceil(self._reach_px + 3**0.5 / 2) + 1)
+        self._inside: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def sample(
         self,
@@ -101,27 +109,52 @@ class Sampler:
             `(b, box, box, box)` float32, zyx.
         """
         b = len(rotations)
-        offsets = torch.arange(box_px, dtype=torch.float32) - box_px // 2
-        z, y, x = torch.meshgrid(offsets, offsets, offsets, indexing="ij")
-        grid = torch.stack([x, y, z], dim=-1).reshape(1, -1, 3)
+        moved = np.linalg.norm(shifts_px, axis=1).max(initial=0)
+        inside, grid = self._points(box_px, math.ceil(self._reach_px + moved))
         # grid_sample counts from -1 at the first voxel to 1 at the last.
         scale = 2 / (self._source.shape[-1] - 1)
         # Rows (x, y, z) times A are columns times its inverse: particle to density.
         linear = rotations * (_OVERSAMPLING * scale)
         constant = scale * self._center - 1 - shifts_px[:, None, ::-1] @ linear
         where = torch.baddbmm(
-            torch.from_numpy(constant.astype(np.float32)),
+            torch.from_numpy(constant.astype(np.float32)).to(self.device),
             grid.expand(b, -1, -1),
-            torch.from_numpy(linear.astype(np.float32)),
+            torch.from_numpy(linear.astype(np.float32)).to(self.device),
         )
-        sampled = torch.nn.functional.grid_sample(
+        values = torch.nn.functional.grid_sample(
             self._source.expand(b, -1, -1, -1, -1),
-            where.reshape(b, box_px, box_px, box_px, 3),
+            where.reshape(b, 1, 1, -1, 3),
             mode="bilinear",
             padding_mode="zeros",
             align_corners=True,
         )
-        return sampled[:, 0]
+        boxes = torch.zeros(b, box_px**3, device=self.device)
+        boxes[:, inside] = values.reshape(b, -1)
+        return boxes.reshape(b, box_px, box_px, box_px)
+
+    def _points(self, box_px: int, reach_px: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the voxels of a box that the density may reach.
+
+        Half of a cube lies outside its sphere, and need not be looked up.
+
+        Returns
+        -------
+        inside
+            `(p,)` their flat indices.
+        grid
+            `(1, p, 3)` float32, x, y, z from the center of the box.
+        """
+        key = box_px, reach_px
+        if key not in self._inside:
+            offsets = torch.arange(box_px, dtype=torch.float32) - box_px // 2
+            z, y, x = torch.meshgrid(offsets, offsets, offsets, indexing="ij")
+            grid = torch.stack([x, y, z], dim=-1).reshape(-1, 3)
+            inside = torch.nonzero(grid.square().sum(dim=1) <= reach_px**2)[:, 0]
+            self._inside[key] = (
+                inside.to(self.device),
+                grid[inside][None].to(self.device),
+            )
+        return self._inside[key]
 
     def add_to(
         self,
@@ -157,3 +190,12 @@ class Sampler:
                     for part, s in zip(into, start, strict=True)
                 ]
                 volumes[int(index)][tuple(into)] += cube[tuple(of)]
+
+
+def _reach(voxels: NDArray[np.float32], center: int) -> float:
+    """Return how far from the center the outermost voxel is that is not 0."""
+    squares = [(np.arange(n) - center) ** 2 for n in voxels.shape]
+    distance = squares[0][:, None, None] + squares[1][:, None] + squares[2]
+    is_there = np.abs(voxels) > _NOTHING * np.abs(voxels).max()
+    # Interpolation carries it one voxel further.
+    return float(np.sqrt(distance[is_there].max(initial=0))) + 1

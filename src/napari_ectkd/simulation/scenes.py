@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_ectkd.simulation.config import SubtomogramSimulation
+    from napari_ectkd.simulation.config import SubtomogramSettings
     from napari_ectkd.simulation.density import Density
     from napari_ectkd.simulation.poses import Sampler
 
@@ -58,7 +58,8 @@ class Scenes:
         self, start: int, stop: int, samplers: Sequence[Sampler], box_px: int
     ) -> torch.Tensor:
         """Return the density of some subtomograms, `(stop - start, box, box, box)`."""
-        volumes = torch.zeros(stop - start, box_px, box_px, box_px)
+        device = samplers[0].device
+        volumes = torch.zeros(stop - start, box_px, box_px, box_px, device=device)
         is_here = (self.scene >= start) & (self.scene < stop)
         for index in np.unique(self.density[is_here]):
             rows = np.flatnonzero(is_here & (self.density == index))
@@ -72,11 +73,12 @@ class Scenes:
 
 
 def draw_scenes(
-    config: SubtomogramSimulation,
+    config: SubtomogramSettings,
     densities: Sequence[Density],
+    classes: NDArray[np.int64],
     random: np.random.Generator,
 ) -> Scenes:
-    """Draw what is in each subtomogram: particles class by class, then none.
+    """Draw what is in each subtomogram.
 
     Particles lie within `off_center` voxels of the center, uniformly; a share of them
     have another particle beside them, of any class, that does not overlap. One third of
@@ -86,46 +88,52 @@ def draw_scenes(
     Parameters
     ----------
     config
-        Numbers, box and shares.
+        Box and shares.
     densities
         The classes.
+    classes
+        `(n,)` index of the density that each subtomogram is labeled for; -1 for none.
     random
         Where all draws come from.
     """
     n_classes, radii = len(densities), _radii_px(densities)
-    label_index = np.repeat(np.arange(n_classes), config.per_class)
-    n_particles = len(label_index)
-    distance = config.off_center * random.random(n_particles) ** (1 / 3)
-    scene, density = [np.arange(n_particles)], [label_index]
-    shift = [distance[:, None] * random_directions(n_particles, random)]
+    with_particle, without = np.flatnonzero(classes >= 0), np.flatnonzero(classes < 0)
+    own = classes[with_particle]
+    distance = config.off_center * random.random(len(own)) ** (1 / 3)
+    scene, density = [with_particle], [own]
+    shift = [distance[:, None] * random_directions(len(own), random)]
 
-    chosen = np.flatnonzero(random.random(n_particles) < config.neighbors)
+    chosen = np.flatnonzero(random.random(len(own)) < config.neighbors)
     others = random.integers(n_classes, size=len(chosen))
-    apart = radii[label_index[chosen]] + radii[others] + config.off_center
-    scene.append(chosen)
+    apart = radii[own[chosen]] + radii[others] + config.off_center
+    scene.append(with_particle[chosen])
     density.append(others)
     shift.append(_at_distance(apart, apart + config.box / 8, random))
 
-    kind = np.arange(config.none) % 3
-    off_center = np.flatnonzero(kind == 1)
-    rim = np.flatnonzero(kind == 2)
+    # In turn, so that each kind is a third; few of them begin anywhere.
+    kind = (np.arange(len(without)) + random.integers(3)) % 3
+    off_center = without[kind == 1]
+    rim = without[kind == 2]
     rim = np.repeat(rim, random.integers(1, 4, size=len(rim)))
     for where, least in ((off_center, _OFF_CENTER_SHARE), (rim, 0.5)):
         others = random.integers(n_classes, size=len(where))
         # Never over the center itself, however large it is.
         near = np.maximum(least * config.box, radii[others] + 1)
-        scene.append(n_particles + where)
+        scene.append(where)
         density.append(others)
         shift.append(_at_distance(near, near + config.box / 6, random))
 
     all_scenes = np.concatenate(scene)
+    main = np.full(len(classes), -1)
+    main[with_particle] = np.arange(len(with_particle))
+    names = [*(d.name for d in densities), NONE]
     return Scenes(
-        labels=[densities[int(i)].name for i in label_index] + [NONE] * config.none,
+        labels=[names[int(i)] for i in classes],
         scene=all_scenes,
         density=np.concatenate(density),
         rotation=random_rotations(len(all_scenes), random),
         shift_px=np.concatenate(shift),
-        main=np.r_[np.arange(n_particles), np.full(config.none, -1)],
+        main=main,
     )
 
 

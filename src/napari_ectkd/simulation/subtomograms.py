@@ -5,24 +5,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
 from napari_ectkd.events import Finished, Noted, Progress, Saved
 from napari_ectkd.io.picks import NONE
-from napari_ectkd.io.stacks import StackInfo, StackWriter
-from napari_ectkd.simulation.density import load_densities
-from napari_ectkd.simulation.imaging import make_imaging, torch_generator
-from napari_ectkd.simulation.noise import (
-    check_fit,
-    cropped,
-    noise_variance,
-    padded,
-    signal_variances,
+from napari_ectkd.io.stacks import StackInfo, StackWriter, per_stack
+from napari_ectkd.simulation.noise import check_fit
+from napari_ectkd.simulation.shards import (
+    Shards,
+    make_here,
+    make_in_processes,
+    mixed_classes,
+    one_thread,
 )
-from napari_ectkd.simulation.phantoms import phantoms
-from napari_ectkd.simulation.poses import Sampler, relion_angles
-from napari_ectkd.simulation.scenes import draw_scenes
+from napari_ectkd.simulation.simulator import densities_of, signal_level
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,25 +25,20 @@ if TYPE_CHECKING:
     from napari_ectkd.simulation.config import SubtomogramSimulation
     from napari_ectkd.simulation.density import Density
 
-_BATCH = 16
-"""More are slower: their intermediate arrays leave the caches."""
-
 
 def simulate_subtomograms(
     config: SubtomogramSimulation, *, cancel: Cancel
 ) -> Iterator[Event]:
     """Simulate a data set of subtomograms and write it as stacks.
 
-    A subtomogram is the density of its particle (and of neighbors) in a random pose,
-    plus white noise, both after the missing wedge of the tilt range. The table has each
-    particle's pose: `rlnAngleRot`, `rlnAngleTilt`, `rlnAnglePsi` in degrees (density to
-    particle, see `poses`) and `rlnOriginXAngst`, `rlnOriginYAngst`, `rlnOriginZAngst`,
-    the Å that would bring it to the center (RELION's sign); all 0 for none.
+    Classes are mixed. The table has each particle's pose, see `Simulator`. What an
+    interrupted simulation of the same settings left in the folder is kept.
 
     Parameters
     ----------
     config
-        What to simulate. The same config gives the same bytes.
+        What to simulate. The same config gives the same bytes, whatever the number of
+        processes and interruptions.
     cancel
         Looked at once per batch.
 
@@ -64,16 +53,7 @@ def simulate_subtomograms(
     EctkdError
         At the call: as `load_densities`, `check_fit` and `StackWriter`.
     """
-    densities = (
-        load_densities(
-            config.density,
-            config.voxel_size,
-            config.resolution,
-            is_assembly=config.assembly,
-        )
-        if config.density
-        else phantoms(config.voxel_size)
-    )
+    densities = densities_of(config)
     warnings = list(check_fit(densities, config.box))
     if config.noise == "per-particle":
         text = (
@@ -88,7 +68,7 @@ def simulate_subtomograms(
         tilt_range=config.tilt_range,
         # What the stacks have to say is whether all have one level.
         noise="per-particle" if config.noise == "per-particle" else "common",
-        simulation=config.model_dump(mode="json"),
+        simulation=config.model_dump(mode="json", exclude={"out", "processes"}),
     )
     writer = StackWriter(config.out, info)
     return _simulate(config, densities, writer, warnings, cancel)
@@ -102,66 +82,45 @@ def _simulate(
     cancel: Cancel,
 ) -> Iterator[Event]:
     yield from warnings
-    box, imaging = config.box, make_imaging(config)
-    # One stream each, so that e.g. another SNR leaves poses and noise as they are.
-    for_level, for_scenes, for_noise = np.random.default_rng(config.seed).spawn(3)
-    samplers = {d.name: Sampler(d) for d in densities}
-    variances = signal_variances(samplers, box, imaging, for_level, cancel)
-    level = noise_variance(variances, config.snr)
-    is_common = config.noise != "per-particle"
-    snr = {
-        name: v / level if is_common else config.snr for name, v in variances.items()
-    }
-    writer.info = writer.info.model_copy(update={"snr": snr})
-
-    scenes = draw_scenes(config, densities, for_scenes)
-    is_particle = scenes.main >= 0
-    angles, origins = np.zeros((len(scenes), 3)), np.zeros((len(scenes), 3))
-    rows = scenes.main[is_particle]
-    angles[is_particle] = relion_angles(scenes.rotation[rows])
-    origins[is_particle] = -scenes.shift_px[rows] * config.voxel_size
-    # Where there is no particle to scale the noise to, it is that of a random class.
-    levels = np.full(len(scenes), level)
-    if not is_common:
-        levels[~is_particle] = for_scenes.choice(
-            np.array(list(variances.values())) / config.snr, size=config.none
+    with one_thread():
+        variances = signal_level(config, densities, cancel)
+        shards = Shards(
+            writer,
+            config,
+            densities,
+            variances,
+            mixed_classes(config, len(densities)),
+            per_stack(config.box),
         )
-
-    generator = torch_generator(for_noise)
-    began = time.monotonic()
-    for start in range(0, len(scenes), _BATCH):
-        cancel.check()
-        stop = min(start + _BATCH, len(scenes))
-        wide = scenes.render(start, stop, list(samplers.values()), padded(box))
-        signal = cropped(imaging.signal(wide), box)
-        variance = torch.from_numpy(levels[start:stop].astype(np.float32))
-        if not is_common:
-            own = signal.var(dim=(1, 2, 3)) / config.snr
-            variance = torch.where(
-                torch.from_numpy(is_particle[start:stop]), own, variance
-            )
-        noise = imaging.noise((box, box, box), generator, stop - start)
-        volumes = signal + variance.sqrt()[:, None, None, None] * noise
-        for index, voxels in enumerate(volumes.numpy(), start):
-            writer.add(
-                voxels,
-                scenes.labels[index],
-                rlnAngleRot=float(angles[index, 0]),
-                rlnAngleTilt=float(angles[index, 1]),
-                rlnAnglePsi=float(angles[index, 2]),
-                rlnOriginXAngst=float(origins[index, 2]),
-                rlnOriginYAngst=float(origins[index, 1]),
-                rlnOriginZAngst=float(origins[index, 0]),
-            )
-        pace = (time.monotonic() - began) / stop
-        yield Progress(
-            stage="simulate",
-            done=stop,
-            total=len(scenes),
-            seconds_left=pace * (len(scenes) - stop),
-        )
-    writer.finish()
+        snr = shards.simulator().snr
+        if writer.is_finished:
+            yield Noted(text=f"{config.out}: this data set is there already, whole")
+        else:
+            yield from _make_missing(shards, config.processes, cancel)
+            writer.info = writer.info.model_copy(update={"snr": snr})
+            writer.finish(len(shards))
     yield Saved(what="data set", path=str(config.out))
     yield Finished(
-        result={"classes": writer.info.classes, "n": len(scenes), "snr": snr}
+        result={"classes": writer.info.classes, "n": len(shards.classes), "snr": snr}
     )
+
+
+def _make_missing(shards: Shards, processes: int, cancel: Cancel) -> Iterator[Event]:
+    missing, total = shards.missing(), len(shards.classes)
+    n_left = sum(len(shards.members(number)) for number in missing)
+    done = total - n_left
+    if done:
+        yield Noted(text=f"going on: {done} of {total} subtomograms are there already")
+    n = min(processes, len(missing))
+    began = time.monotonic()
+    new = 0
+    for some in (
+        make_in_processes(shards, n, cancel) if n > 1 else make_here(shards, cancel)
+    ):
+        new += some
+        yield Progress(
+            stage="simulate",
+            done=done + new,
+            total=total,
+            seconds_left=(time.monotonic() - began) / new * (n_left - new),
+        )
