@@ -42,6 +42,7 @@ def make_app() -> App:
         name="simulate", help="Simulate subtomograms or a tomogram, with their truth."
     )
     simulate.command(simulate_commands.simulate_subtomograms, name="subtomograms")
+    simulate.command(simulate_commands.write_settings, name="settings")
     simulate.command(simulate_commands.simulate_tomogram, name="tomogram")
     app.command(simulate)
     runs = App(

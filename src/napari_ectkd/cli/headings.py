@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING
 
 from cyclopts import Group, Parameter
 
-from napari_ectkd.simulation.config import SubtomogramSimulation, TomogramSimulation
+from napari_ectkd.simulation.config import (
+    SubtomogramSettings,
+    SubtomogramSimulation,
+    TomogramSimulation,
+)
 from napari_ectkd.simulation.imaging_config import ImagingConfig
 
 if TYPE_CHECKING:
@@ -31,6 +35,6 @@ def put_under(heading: Group, config: type[BaseModel], names: Iterable[str]) -> 
 def head_simulations() -> None:
     """Set what only a tilt series needs apart from what every simulation asks."""
     special = set(ImagingConfig.model_fields) - _FOR_ALL
-    for config in (SubtomogramSimulation, TomogramSimulation):
+    for config in (SubtomogramSettings, SubtomogramSimulation, TomogramSimulation):
         # What a config says in its own words means more than a tilt series there.
         put_under(_TILT_SERIES, config, special - set(config.__annotations__))

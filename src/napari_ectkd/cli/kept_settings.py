@@ -22,6 +22,7 @@ def settings(kind: str, data: DataConfig, config: TrainConfig) -> dict[str, Any]
         update={
             "data": [path.resolve() for path in data.data],
             "tomograms": [path.resolve() for path in data.tomograms],
+            "stream": data.stream.resolve() if data.stream else None,
         }
     )
     return {

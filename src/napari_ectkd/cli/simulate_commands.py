@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from napari_ectkd.cli.drive import drive
 from napari_ectkd.cli.headings import head_simulations
@@ -11,7 +14,11 @@ from napari_ectkd.cli.options import (
     FLAT,
     OutputOptions,
 )
-from napari_ectkd.simulation.config import SubtomogramSimulation, TomogramSimulation
+from napari_ectkd.simulation.config import (
+    SubtomogramSettings,
+    SubtomogramSimulation,
+    TomogramSimulation,
+)
 
 if TYPE_CHECKING:
     from napari_ectkd.cli.console import Console
@@ -31,6 +38,29 @@ def simulate_subtomograms(
     result = drive(lambda c: simulate(config, cancel=c), console, output.folder())
     _show_snr(console, result)
     console.result(result)
+
+
+def write_settings(
+    config: Annotated[SubtomogramSettings, FLAT],
+    *,
+    out: Annotated[Path, Parameter(help="JSON file to write")],
+    output: OutputOptions = DEFAULT_OUTPUT,
+) -> None:
+    """Write how subtomograms are simulated, for `ectkd train --stream`."""
+    from napari_ectkd.io.atomic import atomic_path
+    from napari_ectkd.simulation.noise import check_fit
+    from napari_ectkd.simulation.simulator import densities_of
+
+    # Whatever is wrong with them is said now, and not to a cluster's job.
+    console = output.console()
+    for noted in check_fit(densities_of(config), config.box):
+        console.show(noted)
+    kept = config.model_copy(
+        update={"density": [path.resolve() for path in config.density]}
+    )
+    with atomic_path(out) as temporary:
+        temporary.write_text(kept.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    console.result({"settings": str(out)})
 
 
 def simulate_tomogram(

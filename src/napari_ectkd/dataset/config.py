@@ -40,6 +40,19 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
     label_column: str | None = Field(
         None, description="STAR column with the labels (default ectkdLabel)"
     )
+    stream: Path | None = Field(
+        None,
+        description="train on subtomograms that are simulated meanwhile, in place of a "
+        "data set: the settings that `ectkd simulate settings` wrote, or a simulated "
+        "data set, for more of its kind",
+    )
+    stream_reuse: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="how often each of these is shown, augmented anew; default: once "
+        "on an NVIDIA GPU, else four times",
+    )
     normalize: Literal["auto", "data", "subtomogram"] = Field(
         "auto",
         description="by statistics of the tomogram or whole data set, or of each "

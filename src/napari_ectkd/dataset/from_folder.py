@@ -49,7 +49,7 @@ def load_stacks(
         yield Noted(
             text=f"{path}: noise per particle, so each subtomogram is normalized"
         )
-    return _without_place(
+    return without_place(
         volumes,
         labels,
         mode=mode,
@@ -99,7 +99,7 @@ def load_folder(
             f"{path}: voxel sizes from {min(sizes):g} to {max(sizes):g} Å in one data "
             "set; resample them, or state the one that is right (--voxel-size)"
         )
-    return _without_place(
+    return without_place(
         volumes,
         [label for _, label in files],
         mode="subtomogram" if config.normalize == "subtomogram" else "data",
@@ -109,7 +109,7 @@ def load_folder(
     )
 
 
-def _without_place(
+def without_place(
     volumes: Sequence[NDArray],
     labels: list[str],
     *,
@@ -118,6 +118,23 @@ def _without_place(
     voxel_size: float,
     tilt_range: tuple[float, float] | None,
 ) -> LabeledSubtomograms:
+    """Return subtomograms of no tomogram, scaled by their statistics.
+
+    Parameters
+    ----------
+    volumes
+        n arrays `(box, box, box)`.
+    labels
+        `(n,)` class names.
+    mode
+        How they are normalized.
+    sign
+        -1 where protein is dark.
+    voxel_size
+        Å.
+    tilt_range
+        Degrees; None if not known.
+    """
     n = len(volumes)
     statistics = stack_statistics(volumes)
     return LabeledSubtomograms(

@@ -33,6 +33,11 @@ def load_dataset(
     EctkdError
         If something in it is broken or does not fit together.
     """
+    if config.stream is not None:
+        raise ConfigError(
+            "a stream of simulations (--stream) is for training and distilling; name a "
+            "data set (--data)"
+        )
     if not config.data:
         raise ConfigError("no data set to learn from or test on (--data)")
     parts: list[LabeledSubtomograms] = []

@@ -92,6 +92,11 @@ def _distill(
     data, classes = material.data, material.classes
     for teacher in teachers:
         check_teacher(teacher, data, classes)
+    if material.is_endless and (config.teacher_sees == "particle" or config.unlabeled):
+        raise ConfigError(
+            "with a stream of simulations the teacher cannot be asked beforehand; use "
+            "--teacher-sees view, and no --unlabeled"
+        )
     name = config.model or "compact"
     baseline, curve = None, dict[int, float]()
     if config.baseline:

@@ -39,15 +39,28 @@ _MIXED = 2**32 - 1
 """A spawn key that is no shard's number."""
 
 
-def mixed_classes(config: SubtomogramSettings, n_classes: int) -> NDArray[np.int64]:
+def mixed_classes(
+    config: SubtomogramSettings,
+    n_classes: int,
+    seed: np.random.SeedSequence | None = None,
+) -> NDArray[np.int64]:
     """Return `(n,)` the class of each subtomogram, -1 for none, in random order.
 
     Each class comes exactly as often as the settings say; a shard is a sample of all.
+
+    Parameters
+    ----------
+    config
+        How many there are of each class.
+    n_classes
+        Without none.
+    seed
+        Of the order; by default that of the config's data set.
     """
     classes: NDArray[np.int64] = np.r_[
         np.repeat(np.arange(n_classes), config.per_class), np.full(config.none, -1)
     ]
-    seed = np.random.SeedSequence(config.seed, spawn_key=(_MIXED,))
+    seed = seed or np.random.SeedSequence(config.seed, spawn_key=(_MIXED,))
     np.random.default_rng(seed).shuffle(classes)
     return classes
 

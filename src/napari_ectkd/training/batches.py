@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -47,6 +47,22 @@ class Material:
     classes: list[str]
     fingerprint: str = ""
 
+    @property
+    def n_training(self) -> int:
+        """Subtomograms that an epoch shows."""
+        return len(self.split.training)
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether no epoch shows what another has shown."""
+        return False
+
+    def batches(
+        self, config: TrainConfig, device: torch.device, workers: Workers
+    ) -> BatchSource:
+        """Return what makes the batches of each epoch."""
+        return Batches(self, config, device, workers)
+
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
@@ -81,8 +97,32 @@ class Loaded:
         )
 
 
+class BatchSource(Protocol):
+    """Where the loop gets its batches from."""
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        ...
+
+    def epoch(self, number: int, generator: torch.Generator) -> Iterator[Loaded]:
+        """Yield the batches of one epoch.
+
+        Parameters
+        ----------
+        number
+            Of the epoch, from 1.
+        generator
+            Order and augmentation are drawn from it, which follows from the number.
+        """
+        ...
+
+    def examples(self, n: int, generator: torch.Generator) -> Batch:
+        """Return n subtomograms as the network will see them, classes in turn."""
+        ...
+
+
 class Batches:
-    """Makes the batches of each epoch from its seed.
+    """Makes the batches of each epoch from a data set; see `BatchSource`.
 
     Parameters
     ----------
@@ -122,8 +162,8 @@ class Batches:
             len(self._material.split.training), self._config.batch_size
         )
 
-    def epoch(self, generator: torch.Generator) -> Iterator[Loaded]:
-        """Yield the batches of one epoch, all drawn from one generator."""
+    def epoch(self, _number: int, generator: torch.Generator) -> Iterator[Loaded]:
+        """Yield the batches of one epoch; see `BatchSource`."""
         material, size = self._material, self._config.batch_size
         training = material.split.training
         order = epoch_order(

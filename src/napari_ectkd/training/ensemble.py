@@ -83,7 +83,7 @@ def _train(
     data_config: DataConfig, config: EnsembleConfig, run: Run, cancel: Cancel
 ) -> Generator[Event, None, None]:
     material = yield from prepare(data_config, member_config(config, 1), cancel)
-    name = config.model or default_model(material.data)
+    name = config.model or default_model(material)
     opinions: list[torch.Tensor] = []
     results: list[dict[str, Any]] = []
     for number in range(1, config.members + 1):

@@ -19,7 +19,6 @@ from napari_ectkd.models.checkpoint import save_checkpoint
 from napari_ectkd.models.inference import infer_logits, to_device
 from napari_ectkd.models.narrow import has_narrow_convolution
 from napari_ectkd.models.registry import find_model
-from napari_ectkd.training.batches import Batches
 from napari_ectkd.training.defaults import default_epochs
 from napari_ectkd.training.examples import N_EXAMPLES, save_examples
 from napari_ectkd.training.optimizers import make_optimizer
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.models.checkpoint import CheckpointInfo
     from napari_ectkd.runs import Run
-    from napari_ectkd.training.batches import Loaded, Material
+    from napari_ectkd.training.batches import BatchSource, Loaded, Material
     from napari_ectkd.training.config import TrainConfig
     from napari_ectkd.training.objective import Objective
 
@@ -108,7 +107,7 @@ def fit(
     ConfigError
         If a batch is too small for the processes that share it.
     """
-    n_training = len(material.split.training)
+    n_training = material.n_training
     epochs = config.epochs or default_epochs(n_training, config.batch_size)
     patience = config.patience or max(20, epochs // 3)
     stride = math.ceil(epochs / MOST_VALIDATIONS)
@@ -126,7 +125,7 @@ def fit(
         )
     model = to_device(model, device)
     spec = find_model(info.model)
-    batches = Batches(material, config, device, workers)
+    batches = material.batches(config, device, workers)
     optimizer, schedule = make_optimizer(
         spec.optimizer,
         model,
@@ -166,7 +165,7 @@ def fit(
         metrics = yield from _train_epoch(
             model,
             stepper,
-            batches.epoch(seed_epoch(config.seed, epoch)),
+            batches.epoch(epoch, seed_epoch(config.seed, epoch)),
             workers,
             cancel=cancel,
             stage=f"epoch {epoch} of {epochs}",
@@ -327,7 +326,7 @@ def _recalls(report: Report) -> dict[str, float]:
 
 
 def _save_examples(
-    batches: Batches, material: Material, config: TrainConfig, run: Run
+    batches: BatchSource, material: Material, config: TrainConfig, run: Run
 ) -> Saved:
     """Write what the network is going to see, some subtomograms of each class."""
     n = max(N_EXAMPLES, len(material.classes))

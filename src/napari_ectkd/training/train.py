@@ -32,6 +32,7 @@ from napari_ectkd.training.loop import fit, score_logits, validation_logits
 from napari_ectkd.training.objective import HardLabels
 from napari_ectkd.training.provenance import environment, fingerprint, repeatability
 from napari_ectkd.training.resume import seed_epoch
+from napari_ectkd.training.stream import prepare_stream
 from napari_ectkd.training.workers import choose_worker_device, rank_from_environment
 
 if TYPE_CHECKING:
@@ -96,8 +97,7 @@ def _train(
     is_resumed: bool,
 ) -> Generator[Event, None, None]:
     material = yield from prepare(data_config, config, cancel)
-    data = material.data
-    name = config.model or default_model(data)
+    name = config.model or default_model(material)
     learner = Learner.create(name, material, config, trained_by="train")
     yield from learner.learn(
         HardLabels(config.label_smoothing),
@@ -117,21 +117,24 @@ def check_settings(config: TrainConfig) -> None:
         find_model(config.model)
 
 
-def default_model(data: LabeledSubtomograms) -> str:
+def default_model(material: Material) -> str:
     """Return the network for so many labels."""
-    return "residual" if len(data) >= MANY else "residual_small"
+    is_large = material.is_endless or len(material.data) >= MANY
+    return "residual" if is_large else "residual_small"
 
 
 def prepare(
     data_config: DataConfig, config: TrainConfig, cancel: Cancel
 ) -> Generator[Event, None, Material]:
-    """Open and split a data set, saying what the user should know of it.
+    """Open and split a data set, or a stream, saying what the user should know of it.
 
     Raises
     ------
     DataError
         If there are not at least two classes.
     """
+    if data_config.stream is not None:
+        return (yield from prepare_stream(data_config, config, cancel))
     data = yield from load_dataset(data_config, cancel=cancel)
     classes = data.classes
     if len(classes) < 2:
@@ -264,7 +267,12 @@ class Learner:
             int((material.targets == i).sum()) for i in range(len(self.info.classes))
         ]
         has_validation = len(material.split.validation) > 0
-        is_refit = has_validation and refit.wants_all(config, counts)
+        # A stream has no end: there is no label that it could learn from too.
+        is_refit = (
+            has_validation
+            and not material.is_endless
+            and refit.wants_all(config, counts)
+        )
         beginning = copy.deepcopy(self.model)
         if refit.has_begun(run):
             self.load(run)
