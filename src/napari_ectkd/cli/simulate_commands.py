@@ -55,9 +55,9 @@ def write_settings(
     console = output.console()
     for noted in check_fit(densities_of(config), config.box):
         console.show(noted)
-    kept = config.model_copy(
-        update={"density": [path.resolve() for path in config.density]}
-    )
+    # What is no file is an entry to download.
+    density = [path.resolve() if path.exists() else path for path in config.density]
+    kept = config.model_copy(update={"density": density})
     with atomic_path(out) as temporary:
         temporary.write_text(kept.model_dump_json(indent=1) + "\n", encoding="utf-8")
     console.result({"settings": str(out)})
