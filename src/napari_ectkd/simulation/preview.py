@@ -109,9 +109,10 @@ def preview_subtomograms(config: Simulation, *, cancel: Cancel) -> Preview:
     variances = _variances(densities, samplers, single, cancel)
     level = noise_variance(variances, single.snr)
 
-    scenes = draw_scenes(single, densities, for_scenes)
-    # Of the three ways to be none, the last is the one that is not empty.
-    shown = [*range(len(densities)), *([len(scenes) - 1] if single.none else [])]
+    classes = np.r_[np.arange(len(densities)), np.full(single.none, -1)]
+    scenes = draw_scenes(single, densities, classes, for_scenes)
+    # Of the three ways to be none, one is empty and shows nothing.
+    shown = [*range(len(densities)), *([scenes.scene.max()] if single.none else [])]
     wide = scenes.render(0, len(scenes), list(samplers), padded(single.box))[shown]
     cancel.check()
     imaging = make_imaging(single, for_imaging)
