@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     LayerData = tuple[Any, dict[str, Any], str]
     Reader = Callable[[str | list[str]], list[LayerData]]
 
+_DIAMETER = 200.0
+"""Å, of the points of sample data."""
+
 
 def get_tomogram_reader(path: str | list[str]) -> Reader | None:
     """Return what reads MRC tomograms, or nothing if some path is none."""
@@ -108,23 +111,45 @@ def write_tomogram_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str
 
 def make_phantom_tomogram() -> list[LayerData]:
     """Return a small tomogram of phantoms and its truth, made on the first call."""
+    return _phantoms("phantom", shape=(80, 160, 160), per_class=4)
+
+
+def make_crowded_tomogram() -> list[LayerData]:
+    """Return a crowded tomogram with membranes and gold, its truth and its labels."""
+    return _phantoms(
+        "crowded",
+        shape=(80, 200, 200),
+        thickness=700,
+        volume_fraction=0.12,
+        membranes=2,
+        gold=6,
+        snr=0.3,
+        has_labels=True,
+    )
+
+
+def _phantoms(name: str, has_labels: bool = False, **settings: Any) -> list[LayerData]:
+    """Return a simulated tomogram with its truth, made unless it is in the cache."""
+    import numpy as np
     import platformdirs
 
     from napari_ectkd.events import Cancel
     from napari_ectkd.gui.layers import picks_layer_data, tomogram_layer_data
+    from napari_ectkd.io.formats import open_volume
     from napari_ectkd.io.star import read_picks
     from napari_ectkd.io.tomogram import open_tomogram
     from napari_ectkd.simulation.config import TomogramSimulation
     from napari_ectkd.simulation.tomogram import simulate_tomogram
 
-    folder = platformdirs.user_cache_path("napari-ectkd") / "phantom-1"
+    folder = platformdirs.user_cache_path("napari-ectkd") / "phantom-2"
     config = TomogramSimulation(
-        out=folder / "phantom.mrc",
-        truth=folder / "phantom-truth.star",
-        shape=(80, 160, 160),
-        per_class=4,
+        out=folder / f"{name}.mrc",
+        truth=folder / f"{name}-truth.star",
+        labels=folder / f"{name}-labels.mrc" if has_labels else None,
+        **settings,
     )
-    if not (config.out.exists() and config.truth.exists()):
+    files = [config.out, config.truth, *([config.labels] if config.labels else [])]
+    if not all(file.exists() for file in files):
         for _ in simulate_tomogram(config, cancel=Cancel()):
             pass
     tomogram = open_tomogram(
@@ -134,7 +159,38 @@ def make_phantom_tomogram() -> list[LayerData]:
     volume, options = tomogram_layer_data(tomogram)
     volume.settings.low_pass = 40.0
     options["contrast_limits"] = volume.contrast_limits()
-    data, points = picks_layer_data(truth, "phantom truth", diameter=200.0)
+    layers: list[LayerData] = [(volume, options, "image")]
+    if config.labels:
+        of_labels = {
+            "name": f"{name} labels",
+            "visible": False,
+            **{key: options[key] for key in ("scale", "units", "axis_labels")},
+        }
+        labels = np.asarray(open_volume(config.labels).voxels)
+        layers.append((labels, of_labels, "labels"))
+    data, points = picks_layer_data(truth, f"{name} truth", diameter=_DIAMETER)
     # Beside the user's own picks, not among them.
     points["metadata"] = {}
-    return [(volume, options, "image"), (data, points, "points")]
+    _show_points_beside_the_slice()
+    return [*layers, (data, points, "points")]
+
+
+def _show_points_beside_the_slice() -> None:
+    """Have the viewer draw points as balls that the slice may cut anywhere.
+
+    Otherwise only those are seen whose center is in the slice. That is a setting of the
+    viewer, which has an axis z only once the layers are in it.
+    """
+    import napari
+    from napari.layers import Points
+
+    viewer = napari.current_viewer()
+    if viewer is None:
+        return
+
+    def widen(event: Any) -> None:
+        if isinstance(event.value, Points):
+            viewer.layers.events.inserted.disconnect(widen)
+            viewer.dims.thickness = (_DIAMETER,) * viewer.dims.ndim
+
+    viewer.layers.events.inserted.connect(widen)

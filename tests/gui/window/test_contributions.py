@@ -108,6 +108,25 @@ def test_the_sample_is_a_tomogram_with_its_truth(viewer, tmp_path, monkeypatch):
     assert len(set(points.features["label"])) == 7
 
 
+def test_crowded_sample_data_comes_with_labels(viewer, tmp_path, monkeypatch):
+    import platformdirs
+
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda _: tmp_path)
+    image, labels, points = viewer.open_sample("napari-ectkd", "crowded")
+    assert image.data.shape == labels.data.shape
+    np.testing.assert_array_equal(image.scale, labels.scale)
+    assert not labels.visible
+    n = len(points.data)
+    assert len(set(points.features["label"])) == 7
+    ids = np.unique(labels.data)
+    assert ids.tolist() == list(range(n + 1 + 2 + 6))
+    assert n > 80
+    # A slice cuts all points that reach into it, not just centers in it.
+    assert viewer.dims.thickness == (200.0,) * 3
+    again = viewer.open_sample("napari-ectkd", "crowded")  # from the cache
+    np.testing.assert_array_equal(again[1].data, labels.data)
+
+
 def test_a_tomogram_opened_by_napari_is_taken_in_by_the_panels(viewer, tomogram_file):
     from napari_ectkd.gui.session import Session
 
