@@ -47,19 +47,15 @@ def write_settings(
     output: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
     """Write how subtomograms are simulated, for `ectkd train --stream`."""
-    from napari_ectkd.io.atomic import atomic_path
     from napari_ectkd.simulation.noise import check_fit
     from napari_ectkd.simulation.simulator import densities_of
+    from napari_ectkd.training.stream import write_settings as write
 
     # Whatever is wrong with them is said now, and not to a cluster's job.
     console = output.console()
     for noted in check_fit(densities_of(config), config.box):
         console.show(noted)
-    # What is no file is an entry to download.
-    density = [path.resolve() if path.exists() else path for path in config.density]
-    kept = config.model_copy(update={"density": density})
-    with atomic_path(out) as temporary:
-        temporary.write_text(kept.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write(config, out)
     console.result({"settings": str(out)})
 
 

@@ -10,7 +10,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_ectkd.dataset.config import DataConfig
-from napari_ectkd.gui.editors import ChoiceEdit, FloatEdit, IntEdit, PathsEdit
+from napari_ectkd.gui.editors import ChoiceEdit, FloatEdit, IntEdit, PathEdit, PathsEdit
 from napari_ectkd.io.atomic import make_folder
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_ectkd.gui.session import Session
     from napari_ectkd.models.checkpoint import CheckpointInfo
 
-_LABELS, _FILES = "labels", "files"
+_LABELS, _FILES, _STREAM = "labels", "files", "stream"
 BOX_PER_DIAMETER = 1.6
 """Room around a particle, so that shifts by some voxels do not cut it."""
 
@@ -34,13 +34,23 @@ class DataSource(QWidget):
         self._session = session
         self._box_is_chosen = self._size_is_chosen = False
         self.source = ChoiceEdit(
-            [(_LABELS, "the labels in this window"), (_FILES, "a data set on disk")]
+            [
+                (_LABELS, "the labels in this window"),
+                (_FILES, "a data set on disk"),
+                (_STREAM, "a simulation, made meanwhile"),
+            ]
         )
         self.counts = QLabel(wordWrap=True)
         self.files = PathsEdit()
         self.files.setToolTip(
             "<qt>A folder that a simulation wrote, or a folder of MRC files with one "
             "sub-folder a class</qt>"
+        )
+        self.settings = PathEdit()
+        self.settings.setToolTip(
+            "<qt>The settings of a simulation, as Simulate writes them, or a data set "
+            "that was simulated, for more of its kind. Subtomograms are made while the "
+            "network learns; none is shown for long.</qt>"
         )
         self.box = IntEdit(8, 256, "voxels")
         self.extent = QLabel()
@@ -55,6 +65,8 @@ class DataSource(QWidget):
         """Return why there is nothing to learn from, or nothing."""
         if self.source.value() == _FILES:
             return "" if self.files.value() else "Choose the folder of a data set"
+        if self.source.value() == _STREAM:
+            return "" if self.settings.value() else "Choose a simulation's settings"
         if not self._session.tomograms:
             return "Open a tomogram and label picks, or choose a data set on disk"
         classes = self.class_counts()
@@ -85,6 +97,8 @@ class DataSource(QWidget):
         """
         if self.source.value() == _FILES:
             return DataConfig(data=self.files.value())
+        if self.source.value() == _STREAM:
+            return DataConfig(stream=self.settings.value())
         picks, tomograms = self._session.write_inputs()
         # The window goes on labeling; a run that is resumed needs what it began with.
         folder = make_folder(run / "data")
@@ -99,6 +113,11 @@ class DataSource(QWidget):
         """Choose data sets on disk."""
         self.source.setValue(_FILES)
         self.files.setValue(paths)
+
+    def show_stream(self, settings: Path) -> None:
+        """Choose a simulation to learn from while it is made."""
+        self.source.setValue(_STREAM)
+        self.settings.setValue(settings)
 
     def follow(self, teacher: CheckpointInfo | None) -> None:
         """Take box and voxel size from a teacher, whose student sees the same."""
@@ -117,6 +136,7 @@ class DataSource(QWidget):
         layout.addRow("Learn from", self.source)
         layout.addRow(self.counts)
         layout.addRow(self.files)
+        layout.addRow(self.settings)
         self._crop = QWidget()
         crop = QFormLayout(self._crop)
         crop.setContentsMargins(0, 0, 0, 0)
@@ -132,6 +152,7 @@ class DataSource(QWidget):
         layout.addRow(self._crop)
         self.source.valueChanged.connect(self._refresh)
         self.files.valueChanged.connect(self.valueChanged)
+        self.settings.valueChanged.connect(self.valueChanged)
         self.box.valueChanged.connect(self._choose_box)
         self.voxel_size.valueChanged.connect(self._choose_size)
 
@@ -147,7 +168,8 @@ class DataSource(QWidget):
         is_labels = self.source.value() == _LABELS
         self.counts.setVisible(is_labels)
         self._crop.setVisible(is_labels)
-        self.files.setVisible(not is_labels)
+        self.files.setVisible(self.source.value() == _FILES)
+        self.settings.setVisible(self.source.value() == _STREAM)
         tomograms = self._session.tomograms.values()
         size = self.voxel_size.value()
         if tomograms and not self._size_is_chosen:

@@ -48,6 +48,7 @@ class SimulatePanel(Panel):
     """Densities, imaging, a live preview, and a data set or a tomogram made of them."""
 
     train_requested = Signal(object)
+    stream_requested = Signal(object)
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
@@ -84,6 +85,7 @@ class SimulatePanel(Panel):
         self.out = QLineEdit()
         self.browse_button = QPushButton("…")
         self.start_button = QPushButton()
+        self.stream_button = QPushButton("Train on it without writing it")
         self.status = JobStatus(self.job)
         self.train_button = QPushButton("Train on it")
         self._made: Path | None = None
@@ -141,6 +143,19 @@ class SimulatePanel(Panel):
         self.status.clear()
         self._refresh()
 
+    def stream(self) -> None:
+        """Write the settings beside where the data set would be, to train on them."""
+        from napari_ectkd.training.stream import write_settings  # loads torch
+
+        path = Path(self.out.text().strip()).expanduser().with_suffix(".json")
+        try:
+            write_settings(self.config(), path)
+        except EctkdError as error:
+            self.status.say(str(error), is_error=True)
+            return
+        self.status.say(f"The settings are in {path}.")
+        self.stream_requested.emit(path)
+
     def showEvent(self, event: QShowEvent) -> None:
         """Draw what has changed since the panel was last seen."""
         super().showEvent(event)
@@ -172,6 +187,7 @@ class SimulatePanel(Panel):
         self.column.addLayout(rows)
         self.column.addWidget(self.with_labels)
         self.column.addWidget(self.start_button)
+        self.column.addWidget(self.stream_button)
         self.column.addWidget(self.status)
         self.column.addWidget(self.train_button)
         self.train_button.setToolTip("Take this data set to the panel that trains")
@@ -187,6 +203,7 @@ class SimulatePanel(Panel):
         self.out.textChanged.connect(self._refresh)
         self.browse_button.clicked.connect(self._browse)
         self.start_button.clicked.connect(self.start)
+        self.stream_button.clicked.connect(self.stream)
         self.train_button.clicked.connect(lambda: self.train_requested.emit(self._made))
         self._pause.timeout.connect(self._draw)
         self.maker.made.connect(self._on_preview)
@@ -213,6 +230,7 @@ class SimulatePanel(Panel):
         is_set = what == _SUBTOMOGRAMS
         self.out.setText(str(home / ("simulated" if is_set else "simulated.mrc")))
         self.with_labels.setVisible(not is_set)
+        self.stream_button.setVisible(is_set)
         self.start_button.setText("Make the data set" if is_set else "Make it")
         self._changed()
 
@@ -222,7 +240,14 @@ class SimulatePanel(Panel):
             self._pause.start()
 
     def _refresh(self) -> None:
-        set_problem(self.start_button, self.problem(), "Runs in a process of its own")
+        problem = self.problem()
+        set_problem(self.start_button, problem, "Runs in a process of its own")
+        set_problem(
+            self.stream_button,
+            problem,
+            "New subtomograms are made while a network learns; only the settings are "
+            "written",
+        )
 
     def _draw(self) -> None:
         try:

@@ -55,6 +55,7 @@ class StudioPanel(QWidget):
         self.session.picks_changed.connect(self._refresh)
         self.classify.correct_requested.connect(self._train_again)
         self.simulate.train_requested.connect(self._train_on)
+        self.simulate.stream_requested.connect(self._train_on_stream)
         self._refresh_runs()
 
     def done_steps(self) -> list[bool]:
@@ -81,6 +82,10 @@ class StudioPanel(QWidget):
 
     def _train_on(self, folder: Path) -> None:
         self.train.data.show_files([folder])
+        self.tabs.setCurrentWidget(self.train)
+
+    def _train_on_stream(self, settings: Path) -> None:
+        self.train.data.show_stream(settings)
         self.tabs.setCurrentWidget(self.train)
 
     def _train_again(self) -> None:

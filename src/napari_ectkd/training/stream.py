@@ -26,6 +26,7 @@ from napari_ectkd.dataset.from_folder import without_place
 from napari_ectkd.dataset.split import Split
 from napari_ectkd.errors import ConfigError, DataError, FileMissingError, FormatError
 from napari_ectkd.events import Noted, Progress
+from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.io.picks import NONE
 from napari_ectkd.io.stacks import INFO
 from napari_ectkd.models.inference import to_volumes
@@ -321,6 +322,23 @@ def prepare_stream(
         f"{n_kept} for validation, simulated from another seed"
     )
     return material
+
+
+def write_settings(settings: SubtomogramSettings, path: Path) -> None:
+    """Write how subtomograms are simulated, as JSON for `read_settings`.
+
+    Raises
+    ------
+    WriteError
+        If the file cannot be written.
+    """
+    # What is no file is an entry to download.
+    density = [file.resolve() if file.exists() else file for file in settings.density]
+    known = SubtomogramSettings.model_fields
+    kept = {name: value for name, value in settings if name in known}
+    whole = SubtomogramSettings.model_validate(kept | {"density": density})
+    with atomic_path(path) as temporary:
+        temporary.write_text(whole.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def read_settings(path: Path) -> SubtomogramSettings:

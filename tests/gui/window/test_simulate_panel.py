@@ -11,6 +11,7 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from napari_ectkd.gui.simulate_panel import SimulatePanel
 from napari_ectkd.gui.studio import StudioPanel
 from napari_ectkd.io.stacks import open_stacks
+from napari_ectkd.training.stream import read_settings
 
 LEFT = Qt.MouseButton.LeftButton
 LONG = 60_000
@@ -150,6 +151,14 @@ def test_a_data_set_and_a_tomogram_are_made(make_napari_viewer, qtbot, tmp_path)
     assert studio.tabs.currentWidget() is studio.train
     assert studio.train.data.files.value() == [tmp_path / "set"]
     assert studio.train.data.problem() == ""
+
+    studio.tabs.setCurrentWidget(panel)
+    qtbot.mouseClick(panel.stream_button, LEFT)
+    assert studio.tabs.currentWidget() is studio.train
+    assert studio.train.data.problem() == ""
+    data = studio.train.data.write(tmp_path / "run")
+    assert data.stream == tmp_path / "set.json"
+    assert read_settings(data.stream).voxel_size == 14.0
 
     studio.tabs.setCurrentWidget(panel)
     panel.what.setValue("tomogram")
