@@ -69,6 +69,8 @@ def simulate_tomogram(
 
     console = output.console()
     result = drive(lambda c: simulate(config, cancel=c), console, output.folder())
+    share = 100 * result["volume_fraction"]
+    console.say(f"{result['n']} particles are {share:.2g} % of the ice")
     _show_snr(console, result)
     console.result(result)
 
