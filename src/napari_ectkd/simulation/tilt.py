@@ -9,6 +9,7 @@ ranges that are not symmetric.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,6 +58,7 @@ def wedge_mask(
     return np.broadcast_to(half, (shape[0], shape[1], half.shape[2])).copy()
 
 
+@lru_cache(maxsize=64)
 def wedge_share(shape: tuple[int, int, int], tilt_range: tuple[float, float]) -> float:
     """Return the share of a volume's Fourier components that a tilt range sees.
 
@@ -70,6 +72,15 @@ def wedge_share(shape: tuple[int, int, int], tilt_range: tuple[float, float]) ->
     return float((mask * weights).sum() / np.prod(shape))
 
 
+@lru_cache(maxsize=4)
+def _mask_on(
+    device: torch.device, shape: tuple[int, int, int], tilt_range: tuple[float, float]
+) -> torch.Tensor:
+    """Return the mask for any frequency along y, `(z, 1, x // 2 + 1, 1)` float32."""
+    mask = wedge_mask(shape, tilt_range)[:, :1, :, None].astype(np.float32)
+    return torch.from_numpy(mask).to(device)
+
+
 def apply_wedge(volumes: torch.Tensor, tilt_range: tuple[float, float]) -> torch.Tensor:
     """Return volumes without the Fourier components that a tilt range misses.
 
@@ -81,8 +92,11 @@ def apply_wedge(volumes: torch.Tensor, tilt_range: tuple[float, float]) -> torch
         Degrees, lowest and highest tilt.
     """
     z, y, x = volumes.shape[-3:]
-    mask = torch.from_numpy(wedge_mask((z, y, x), tilt_range)).to(volumes.device)
-    spectrum = torch.fft.rfftn(volumes, dim=(-3, -2, -1))
-    spectrum *= mask
-    seen: torch.Tensor = torch.fft.irfftn(spectrum, s=(z, y, x), dim=(-3, -2, -1))
+    mask = _mask_on(volumes.device, (z, y, x), tilt_range)
+    # The tilt axis is y: the wedge is the same for each frequency along it, so that
+    # transforming along it would change nothing.
+    spectrum = torch.fft.rfftn(volumes, dim=(-3, -1))
+    # By components: torch would make complex numbers of the mask.
+    torch.view_as_real(spectrum).mul_(mask)
+    seen: torch.Tensor = torch.fft.irfftn(spectrum, s=(z, x), dim=(-3, -1))
     return seen
