@@ -66,7 +66,7 @@ def infer_logits(
         Name of the work in the events.
     """
     model.eval()
-    parts = []
+    logits = torch.zeros(0, 0)
     start = last = time.monotonic()
     for first in range(0, len(index), batch_size):
         cancel.check()
@@ -77,13 +77,15 @@ def infer_logits(
             torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
         ):
             total = sum(model(rotate(volumes, view)).float() for view in views)
-        parts.append((total / len(views)).cpu())
+        if not first:
+            # In one piece: small tensors kept between the large ones of each batch
+            # would scatter the allocator's memory, by gigabytes in a million.
+            logits = torch.zeros(len(index), total.shape[1])
+        logits[first : first + len(total)] = (total / len(views)).cpu()
         now = time.monotonic()
         done = min(first + batch_size, len(index))
         if now - last > 0.2 or done == len(index):
             last = now
             left = (now - start) / done * (len(index) - done)
             yield Progress(stage=stage, done=done, total=len(index), seconds_left=left)
-    if not parts:
-        return torch.zeros(0, 0)
-    return torch.cat(parts)
+    return logits
