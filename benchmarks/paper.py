@@ -303,7 +303,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="the paper's grid")
     parser.add_argument("--table", action="store_true", help="print, make nothing")
     parser.add_argument("--figure", type=Path, help="PNG file to draw")
-    parser.add_argument("--only", nargs="+", help="networks to make rows of")
+    parser.add_argument("--only", nargs="+", help="ways, such as compact-from-labels")
     parser.add_argument("--cells", nargs="+", help="cells, such as snr0.5-tilt60")
     arguments = parser.parse_args()
     grid = FULL if arguments.full else SMALL
@@ -315,7 +315,7 @@ def main() -> None:
             if arguments.cells and cell_name(*cell) not in arguments.cells:
                 continue
             for way in WAYS:
-                if arguments.only and way.model not in arguments.only:
+                if arguments.only and way.name not in arguments.only:
                     continue
                 if not row_path(grid, way, cell).exists():
                     make(grid, way, cell, place)

@@ -176,7 +176,7 @@ def test_a_student_learns_from_soft_labels_alone(learn, teacher, tmp_path, data)
 def test_each_way_lowers_the_loss(learn, settings):
     stream, _ = learn(epochs=30, soft_weight=1.0, **settings)
     ends = [e for e in stream if isinstance(e, EpochEnd)]
-    assert ends[-1].metrics["loss"] < 0.6 * ends[0].metrics["loss"]
+    assert ends[-1].metrics["loss"] < 0.7 * ends[0].metrics["loss"]
 
 
 def test_opinions_are_averaged_over_views_that_keep_the_wedge(untrained, data):

@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
+import torch
 
 from napari_ectkd.dataset.split import Split
 from napari_ectkd.dataset.subtomograms import NO_TARGET, LabeledSubtomograms
-from napari_ectkd.distillation.unlabeled import add_unlabeled
+from napari_ectkd.distillation.unlabeled import add_unlabeled, classed_by_teachers
 from napari_ectkd.errors import DataError
-from napari_ectkd.training.batches import Material
+from napari_ectkd.training.batches import Batches, Material
+from napari_ectkd.training.config import TrainConfig
+from napari_ectkd.training.workers import Workers
 
 
 def subtomograms(label, tomogram, positions, box=8):
@@ -62,3 +65,54 @@ def test_another_box_is_an_error(material):
     more = subtomograms([""], [""], np.full((1, 3), np.nan), box=10)
     with pytest.raises(DataError, match="cannot be one data set"):
         add_unlabeled(material, more)
+
+
+def long_tail():
+    """96 unlabeled of none, 3 of a, 1 of b and six labels; opinions of two teachers."""
+    classes = ["a", "b", "none"]
+    names = ["a", "b", "none"] * 2 + [""] * 100
+    n = len(names)
+    data = subtomograms(names, [""] * n, np.full((n, 3), np.nan), box=2)
+    truth = np.array([0, 1, 2] * 2 + [2] * 96 + [0] * 3 + [1])
+    data_targets = np.where(np.arange(n) < 6, truth, NO_TARGET)
+    split = Split(np.arange(1, n), np.array([0]), "by hand")
+    logits = 4.0 * torch.nn.functional.one_hot(torch.from_numpy(truth), 3)
+    said = torch.stack([logits, 2 * logits])
+    said[:, 1] = torch.tensor([9.0, 0, 0])  # wrong of a labeled one
+    said[:, 50] = torch.tensor([0.0, 0.5, 1.0])  # unsure of an unlabeled one
+    return Material(data, split, data_targets, classes), said, truth
+
+
+def test_unlabeled_ones_are_balanced_by_what_the_teachers_take_them_for():
+    material, said, truth = long_tail()
+    classed = classed_by_teachers(material, said, [1.0, 1.0], 0.0)
+    assert classed.groups.tolist() == truth.tolist()  # a label counts more
+    assert classed.targets.tolist() == material.targets.tolist()
+    assert classed.split.training.tolist() == material.split.training.tolist()
+    generator = torch.Generator().manual_seed(0)
+    shown = {}
+    for balance in (0.0, 0.5, 1.0):
+        config = TrainConfig(balance=balance, batch_size=5, shift=0, rotations=False)
+        batches = Batches(classed, config, torch.device("cpu"), Workers())
+        epoch = list(batches.epoch(0, generator))
+        seen = np.concatenate([batch.index.numpy() for batch in epoch])
+        assert len(seen) == 105  # no longer and no shorter
+        shown[balance] = np.bincount(truth[seen], minlength=3)
+    assert shown[0.0].tolist() == [4, 3, 98]
+    assert shown[1.0].tolist() == [35, 35, 35]
+    # In proportion to the roots of 4, 3 and 98.
+    np.testing.assert_allclose(shown[0.5], [15.4, 13.3, 76.3], atol=1)
+
+
+def test_what_the_teachers_are_unsure_of_is_left_out_if_asked_for():
+    material, said, _ = long_tail()
+    sure = classed_by_teachers(material, said, [1.0, 1.0], 0.6)
+    assert set(material.split.training) - set(sure.split.training) == {50}
+    # Mean of the probabilities at the teachers' own temperatures: 0.5065 of 50.
+    low, high = 0.50, 0.51
+    for limit, is_out in ((low, False), (high, True)):
+        kept = classed_by_teachers(material, said, [1.0, 1.0], limit).split.training
+        assert (50 not in kept) == is_out
+    # A teacher that is less sure of all than its logits say, and labels that stay.
+    none_sure = classed_by_teachers(material, said, [50.0, 50.0], 0.6)
+    assert none_sure.split.training.tolist() == [1, 2, 3, 4, 5]

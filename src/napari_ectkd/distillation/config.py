@@ -20,6 +20,13 @@ class DistillConfig(TrainConfig, frozen=True, extra="forbid"):
         "which the picks without a label count, or a folder of subtomograms; may be "
         "repeated",
     )
+    min_teacher_confidence: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="leave out unlabeled subtomograms of whose class the teacher is "
+        "less sure than this",
+    )
     objective: Literal["soft", "logits", "decoupled"] = Field(
         "soft",
         description="soft: divergence of softened classes (Hinton 2015); logits: mean "

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_ectkd.dataset.sources import load_unlabeled
+from napari_ectkd.dataset.subtomograms import NO_TARGET
 from napari_ectkd.devices import choose_device
 from napari_ectkd.distillation.baseline import learn_baseline, with_baseline
 from napari_ectkd.distillation.comparison import compare
@@ -17,7 +20,7 @@ from napari_ectkd.distillation.soft_labels import (
     check_teacher,
     load_teacher,
 )
-from napari_ectkd.distillation.unlabeled import add_unlabeled
+from napari_ectkd.distillation.unlabeled import add_unlabeled, classed_by_teachers
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import Finished, Noted
 from napari_ectkd.models.registry import find_model
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from napari_ectkd.distillation.soft_labels import Teacher
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.runs import Run
+    from napari_ectkd.training.batches import Material
 
 
 def distill(
@@ -115,7 +119,7 @@ def _distill(
         data = material.data
     validation = material.split.validation
     opinion: Opinion
-    if config.teacher_sees == "particle":
+    if config.teacher_sees == "particle" or config.unlabeled:
         said = yield from ask_once(
             run.path / "soft_labels.safetensors",
             teachers,
@@ -125,7 +129,15 @@ def _distill(
             cancel,
         )
         opinion = KeptOpinion(said.mean(dim=0))
-    else:
+        if config.unlabeled:
+            material = classed_by_teachers(
+                material,
+                said,
+                [teacher.info.temperature for teacher in teachers],
+                config.min_teacher_confidence,
+            )
+            yield Noted(text=_say_classes(material))
+    if config.teacher_sees == "view":
         opinion = LiveOpinion(teachers, classes)
     to_reach: dict[str, float] = {}
     if len(validation):
@@ -158,3 +170,17 @@ def _distill(
         teachers, learner, run, material, config, cancel, baseline
     )
     yield Finished(result=learner.result | found | to_reach)
+
+
+def _say_classes(material: Material) -> str:
+    """Say what the teachers take the unlabeled subtomograms for."""
+    groups = material.targets if material.groups is None else material.groups
+    training = material.split.training
+    unlabeled = training[material.targets[training] == NO_TARGET]
+    counts = np.bincount(groups[unlabeled], minlength=len(material.classes))
+    text = ", ".join(
+        f"{name} {n}" for name, n in zip(material.classes, counts, strict=True)
+    )
+    left_out = int((material.targets == NO_TARGET).sum()) - len(unlabeled)
+    text = f"the teacher takes the unlabeled ones for {text}"
+    return text + (f"; {left_out} not learned from" if left_out else "")

@@ -9,9 +9,13 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from napari_ectkd.dataset.subtomograms import NO_TARGET, join_subtomograms
+from napari_ectkd.evaluation.calibration import softmax
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from napari_ectkd.dataset.subtomograms import LabeledSubtomograms
     from napari_ectkd.training.batches import Material
@@ -41,6 +45,42 @@ def add_unlabeled(material: Material, unlabeled: LabeledSubtomograms) -> Materia
         targets=np.concatenate(
             [material.targets, np.full(len(unlabeled), NO_TARGET, dtype=np.int64)]
         ),
+    )
+
+
+def classed_by_teachers(
+    material: Material,
+    said: Tensor,
+    temperatures: Sequence[float],
+    min_confidence: float,
+) -> Material:
+    """Return the material with a class for the unlabeled ones too, to balance by.
+
+    The class is the most probable one in the mean of the teachers' probabilities, none
+    like any other. Those whose class is less probable than it should be leave the
+    training part. Labeled ones stay as they are, whatever the teachers say.
+
+    Parameters
+    ----------
+    material
+        With unlabeled subtomograms.
+    said
+        `(teachers, n, k)` logits of all subtomograms.
+    temperatures
+        Of each teacher, by which its logits become probabilities.
+    min_confidence
+        Between 0 and 1; 0 keeps all.
+    """
+    logits = said.numpy()
+    each = [softmax(z, t) for z, t in zip(logits, temperatures, strict=True)]
+    probabilities = np.mean(each, axis=0)
+    is_unlabeled = material.targets == NO_TARGET
+    is_unsure = is_unlabeled & (probabilities.max(axis=1) < min_confidence)
+    training = material.split.training
+    return replace(
+        material,
+        split=replace(material.split, training=training[~is_unsure[training]]),
+        groups=np.where(is_unlabeled, probabilities.argmax(axis=1), material.targets),
     )
 
 

@@ -39,6 +39,9 @@ class Material:
     ----------
     fingerprint
         Hash of the data, from `provenance.fingerprint`; empty if nobody took it.
+    groups
+        `(n,)` classes by which an epoch is balanced; None for the targets. A student's
+        unlabeled subtomograms have no target, but a class that the teacher gives them.
     """
 
     data: LabeledSubtomograms
@@ -46,6 +49,7 @@ class Material:
     targets: NDArray[np.int64]
     classes: list[str]
     fingerprint: str = ""
+    groups: NDArray[np.int64] | None = None
 
     @property
     def n_training(self) -> int:
@@ -166,9 +170,8 @@ class Batches:
         """Yield the batches of one epoch; see `BatchSource`."""
         material, size = self._material, self._config.batch_size
         training = material.split.training
-        order = epoch_order(
-            training, material.targets[training], self._config.balance, generator
-        )
+        groups = material.targets if material.groups is None else material.groups
+        order = epoch_order(training, groups[training], self._config.balance, generator)
         # Drawn in order, whoever reads when.
         draws = (
             (index, self._augmentation.draw(len(index), generator))

@@ -37,7 +37,8 @@ class TrainConfig(AugmentConfig, frozen=True, extra="forbid"):
         ge=0,
         le=1,
         description="0 shows each label once an epoch, 1 each class equally often, "
-        "values between in between (times labels of the class to the power −balance)",
+        "values between in between (times labels of the class to the power −balance); "
+        "in a distillation an unlabeled one is of the class that the teacher gives it",
     )
     validation_fraction: float = Field(
         0.2, ge=0, le=0.5, description="share of the picks kept for validation"

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ectkd.dataset.subtomograms import NO_TARGET
 from napari_ectkd.events import EpochEnd, Noted, Progress
 from napari_ectkd.io.atomic import atomic_path, make_folder
 from napari_ectkd.models.checkpoint import load_checkpoint, save_checkpoint
-from napari_ectkd.training.batches import Material
 from napari_ectkd.training.loop import fit
 from napari_ectkd.training.workers import rank_from_environment
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.models.checkpoint import CheckpointInfo
     from napari_ectkd.runs import Run
+    from napari_ectkd.training.batches import Material
     from napari_ectkd.training.config import TrainConfig
     from napari_ectkd.training.objective import Objective
 
@@ -117,16 +119,12 @@ def learn_from_all(
     """
     own = run.on_all
     split = material.split
+    # All labels; of the unlabeled ones those that have taught before.
+    labeled = np.flatnonzero(material.targets != NO_TARGET)
     everything = type(split)(
-        np.arange(len(material.data)), split.validation[:0], "all of them"
+        np.union1d(labeled, split.training), split.validation[:0], "all of them"
     )
-    everyone = Material(
-        material.data,
-        everything,
-        material.targets,
-        material.classes,
-        material.fingerprint,
-    )
+    everyone = replace(material, split=everything)
     yield Noted(text="learning once more, from the validation part too")
     stream = fit(
         model,

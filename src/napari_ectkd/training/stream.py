@@ -315,7 +315,7 @@ def prepare_stream(
         simulated.targets(classes),
         classes,
         hashlib.sha256(settings.model_dump_json().encode()).hexdigest(),
-        stream,
+        stream=stream,
     )
     yield Noted(
         text=f"{material.n_training} subtomograms an epoch, simulated while it learns; "
