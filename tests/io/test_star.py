@@ -54,6 +54,7 @@ NAMES = [
     "",
     "none",
     "nan",
+    "NaN",
     "001",
     "NA",
     "a\tb",

@@ -105,6 +105,8 @@ def join_particles(parts: Sequence[Path], path: Path) -> None:
 
 def escaped(name: str) -> str:
     """Return a name as one STAR value: what would break it as %XX, empty as a word."""
+    if name == "NaN":
+        return "%4EaN"  # read as it stands, it is no text
     return _BREAKS_STAR.sub(lambda found: quote(found[0], safe=""), name) or _EMPTY
 
 
