@@ -4,8 +4,14 @@ from scipy import ndimage
 
 from napari_ectkd.errors import FileMissingError
 from napari_ectkd.events import Cancel, CancelledError
-from napari_ectkd.simulation.config import SubtomogramSimulation, TomogramSimulation
+from napari_ectkd.simulation import density
+from napari_ectkd.simulation.config import (
+    SubtomogramSettings,
+    SubtomogramSimulation,
+    TomogramSimulation,
+)
 from napari_ectkd.simulation.preview import preview_subtomograms
+from napari_ectkd.simulation.simulator import Simulator, densities_of, signal_level
 
 
 def preview(tmp_path, **changes):
@@ -73,3 +79,28 @@ def test_what_is_clipped_is_said_and_what_is_missing_an_error(tmp_path):
     config = SubtomogramSimulation(out=tmp_path / "x", per_class=1, voxel_size=14)
     with pytest.raises(CancelledError):
         preview_subtomograms(config, cancel=cancel)
+
+
+def test_it_shows_what_would_be_made(tmp_path):
+    found = preview(tmp_path, none=0, snr=0.3, contrast_spread=2, snr_spread=3)
+    settings = SubtomogramSettings(
+        per_class=1, box=24, voxel_size=14, snr=0.3, contrast_spread=2, snr_spread=3
+    )
+    densities = densities_of(settings)
+    level = signal_level(settings, densities, Cancel())
+    made = list(
+        Simulator(settings, densities, level).make(
+            np.arange(7), np.random.SeedSequence(settings.seed)
+        )
+    )
+    voxels = np.concatenate([some.voxels.numpy() for some in made])
+    np.testing.assert_array_equal(found.volumes, voxels)
+
+
+def test_an_entry_that_cannot_be_downloaded_is_an_error_in_words(monkeypatch, tmp_path):
+    def unplugged(path):
+        raise FileMissingError(f"{path}: no network")
+
+    monkeypatch.setattr(density, "fetch", unplugged)
+    with pytest.raises(FileMissingError, match="no network"):
+        preview(tmp_path, density=["pdb:4v4r"])

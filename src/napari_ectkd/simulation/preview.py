@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from napari_ectkd.simulation.config import SubtomogramSimulation
+from napari_ectkd.io.picks import NONE
+from napari_ectkd.simulation.config import SubtomogramSettings
 from napari_ectkd.simulation.density import find_densities, load_densities
-from napari_ectkd.simulation.imaging import make_imaging, torch_generator
 from napari_ectkd.simulation.imaging_config import ImagingConfig
-from napari_ectkd.simulation.noise import (
-    check_fit,
-    cropped,
-    noise_variance,
-    padded,
-    signal_variances,
-)
+from napari_ectkd.simulation.noise import check_fit
 from napari_ectkd.simulation.phantoms import phantoms
 from napari_ectkd.simulation.poses import Sampler
-from napari_ectkd.simulation.scenes import draw_scenes
+from napari_ectkd.simulation.simulator import Simulator, signal_level
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from napari_ectkd.events import Cancel
@@ -87,51 +82,46 @@ def preview_subtomograms(config: Simulation, *, cancel: Cancel) -> Preview:
     CancelledError
         If it was cancelled.
     """
-    known = SubtomogramSimulation.model_fields
+    known = SubtomogramSettings.model_fields
     given = {name: value for name, value in config if name in known}
-    given |= {"out": Path("preview"), "per_class": 1, "none": 0}
-    if isinstance(config, SubtomogramSimulation):
+    given |= {"per_class": 1, "none": 0}
+    if isinstance(config, SubtomogramSettings):
         given["none"] = _NONES * (config.none > 0)
     else:
         given |= {"off_center": 0.0}
-    single = SubtomogramSimulation.model_validate(given)
+    single = SubtomogramSettings.model_validate(given)
 
-    files = find_densities(single.density)
+    files = find_densities(single.density).values()
     densities, samplers = _prepared(
-        tuple((path, path.stat().st_mtime_ns) for path in files.values()),
+        # An entry to download is no file, and stays as it is.
+        tuple((f, f.stat().st_mtime_ns if f.exists() else 0) for f in files),
         single.voxel_size,
         single.resolution,
         single.assembly,
     )
     warnings = [event.text for event in check_fit(densities, single.box)]
     cancel.check()
-    for_scenes, for_imaging, for_noise = np.random.default_rng(single.seed).spawn(3)
     variances = _variances(densities, samplers, single, cancel)
-    level = noise_variance(variances, single.snr)
-
-    classes = np.r_[np.arange(len(densities)), np.full(single.none, -1)]
-    scenes = draw_scenes(single, densities, classes, for_scenes)
-    # Of the three ways to be none, one is empty and shows nothing.
-    shown = [*range(len(densities)), *([scenes.scene.max()] if single.none else [])]
-    wide = scenes.render(0, len(scenes), list(samplers), padded(single.box))[shown]
-    cancel.check()
-    imaging = make_imaging(single, for_imaging)
-    signal = cropped(imaging.signal(wide), single.box)
-    noise = imaging.noise((single.box,) * 3, torch_generator(for_noise), len(shown))
-    levels = torch.full((len(shown),), level)
-    snr = [variances[density.name] / level for density in densities]
-    if single.noise == "per-particle":
-        own = signal.var(dim=(1, 2, 3)) / single.snr
-        levels[: len(densities)] = own[: len(densities)]
-        snr = [single.snr] * len(densities)
-    volumes = signal + levels.sqrt()[:, None, None, None] * noise
-    n_none = len(shown) - len(densities)
+    simulator = Simulator(single, densities, variances, samplers=samplers)
+    n = len(densities)
+    classes = np.r_[np.arange(n), np.full(single.none, -1)]
+    made = []
+    for some in simulator.make(classes, np.random.SeedSequence(single.seed)):
+        cancel.check()
+        made.append(some)
+    signal = torch.cat([some.signal for some in made]).numpy()
+    volumes = torch.cat([some.voxels for some in made]).numpy()
+    shown = list(range(n))
+    if single.none:
+        # Of the three ways to be none one is empty and shows nothing.
+        shown.append(n + int(signal[n:].var(axis=(1, 2, 3)).argmax()))
+    n_none = len(shown) - n
     return Preview(
-        [scenes.labels[index] for index in shown],
+        [density.name for density in densities] + [NONE] * n_none,
         [2 * d.radius / d.voxel_size for d in densities] + [0.0] * n_none,
-        snr + [0.0] * n_none,
-        signal.numpy(),
-        volumes.numpy(),
+        list(simulator.snr.values()) + [0.0] * n_none,
+        signal[shown],
+        volumes[shown],
         warnings,
     )
 
@@ -159,7 +149,7 @@ _LEVELS: dict[tuple[object, ...], dict[str, float]] = {}
 def _variances(
     densities: tuple[Density, ...],
     samplers: tuple[Sampler, ...],
-    config: SubtomogramSimulation,
+    config: SubtomogramSettings,
     cancel: Cancel,
 ) -> dict[str, float]:
     """Return the signal variances, kept for settings that don't change them."""
@@ -168,10 +158,7 @@ def _variances(
     )
     key = (samplers, config.box, config.voxel_size, imaging.model_dump_json())
     if key not in _LEVELS:
-        by_name = {d.name: s for d, s in zip(densities, samplers, strict=True)}
-        random = np.random.default_rng(config.seed)
-        made = make_imaging(config)
-        found = signal_variances(by_name, config.box, made, random, cancel)
+        found = signal_level(config, densities, cancel, samplers)
         while len(_LEVELS) >= _KEPT:
             _LEVELS.pop(next(iter(_LEVELS)), None)
         _LEVELS[key] = found

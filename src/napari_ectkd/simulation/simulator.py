@@ -47,6 +47,8 @@ class Made:
     ----------
     voxels
         `(b, box, box, box)` float32, on the simulator's device.
+    signal
+        The same without noise.
     labels
         `(b,)` class names.
     columns
@@ -54,6 +56,7 @@ class Made:
     """
 
     voxels: torch.Tensor
+    signal: torch.Tensor
     labels: list[str]
     columns: dict[str, NDArray[np.float64]]
 
@@ -77,6 +80,8 @@ class Simulator:
         Of the signal of each class, from `signal_level`.
     device
         Where subtomograms are made.
+    samplers
+        Of the densities, on that device, if they are there already.
 
     Attributes
     ----------
@@ -90,11 +95,12 @@ class Simulator:
         densities: Sequence[Density],
         variances: dict[str, float],
         device: torch.device | None = None,
+        samplers: Sequence[Sampler] | None = None,
     ) -> None:
         self._config = config
         self._densities = densities
         self._device = device or torch.device("cpu")
-        self._samplers = [Sampler(d, self._device) for d in densities]
+        self._samplers = samplers or [Sampler(d, self._device) for d in densities]
         self._variances = np.array(list(variances.values()))
         self._level = noise_variance(variances, config.snr)
         self._is_common = config.noise != "per-particle"
@@ -144,7 +150,8 @@ class Simulator:
             volumes = signal.addcmul(noise, _over_voxels(variance.sqrt()))
             if config.contrast_spread > 1:
                 volumes *= _over_voxels(self._on_device(gray_factors[part]))
-            yield Made(volumes, scenes.labels[part], self._columns(scenes, part))
+            columns = self._columns(scenes, part)
+            yield Made(volumes, signal, scenes.labels[part], columns)
 
     def _signal(self, imaging: Imaging, scenes: Scenes, part: slice) -> torch.Tensor:
         box = self._config.box
@@ -197,13 +204,25 @@ def densities_of(config: SubtomogramSettings) -> list[Density]:
 
 
 def signal_level(
-    config: SubtomogramSettings, densities: Sequence[Density], cancel: Cancel
+    config: SubtomogramSettings,
+    densities: Sequence[Density],
+    cancel: Cancel,
+    samplers: Sequence[Sampler] | None = None,
 ) -> dict[str, float]:
-    """Return the variance of each class's signal, imaged as in the middle of ranges."""
+    """Return the variance of each class's signal, imaged as in the middle of ranges.
+
+    Parameters
+    ----------
+    config, densities, cancel
+        What is simulated; `cancel` is looked at once per class.
+    samplers
+        Of the densities, if they are there already.
+    """
     # No spawn key: shards and streams have one.
     random = np.random.default_rng(np.random.SeedSequence(config.seed))
-    samplers = {d.name: Sampler(d) for d in densities}
-    return signal_variances(samplers, config.box, make_imaging(config), random, cancel)
+    known = samplers or [Sampler(density) for density in densities]
+    by_name = {d.name: s for d, s in zip(densities, known, strict=True)}
+    return signal_variances(by_name, config.box, make_imaging(config), random, cancel)
 
 
 def _is_drawn(config: SubtomogramSettings) -> bool:
