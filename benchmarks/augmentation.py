@@ -9,12 +9,10 @@ The labels, test set and recipe of `teachers.py`, 20 labels a class, two draws. 
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from statistics import fmean
 
-from rows import Place, read_rows, row_path
-from teachers import ALL, ROWS, Trained, make
+from rows import Place, fill_table, read_rows
+from teachers import ALL, Trained, make_row
 
 STUDENT = "compact"
 LABELS, SEEDS = 20, (0, 1)
@@ -28,6 +26,19 @@ CHANGES = {
     "mirror": {"mirror": True},
     "free_rotations": {"free_rotations": True},
 }
+
+
+def names() -> list[str]:
+    """Return the names of all rows, the default with which each draw begins too."""
+    kinds = [STUDENT, *(f"{STUDENT}_{kind}" for kind in CHANGES)]
+    return [f"{kind}-{LABELS}-{seed}" for seed in SEEDS for kind in kinds]
+
+
+def make(name: str, place: Place) -> None:
+    """Make one row."""
+    kind = name.rsplit("-", 2)[0].removeprefix(f"{STUDENT}_")
+    changes = CHANGES.get(kind, {})
+    make_row(name, Trained(STUDENT, settings=ALL | changes), place)
 
 
 def table() -> None:
@@ -51,27 +62,5 @@ def table() -> None:
             )
 
 
-def main() -> None:
-    """Make rows, or print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--densities", type=Path, help="folder of MRC maps")
-    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
-    parser.add_argument("--table", action="store_true", help="print, make nothing")
-    arguments = parser.parse_args()
-    if not arguments.table:
-        if arguments.densities is None:
-            parser.error("say where the densities are (--densities)")
-        place = Place(arguments.densities, arguments.work)
-        for seed in SEEDS:
-            usual = f"{STUDENT}-{LABELS}-{seed}"
-            if not row_path(usual).exists():
-                make(usual, ROWS[STUDENT], place)
-            for kind, change in CHANGES.items():
-                name = f"{STUDENT}_{kind}-{LABELS}-{seed}"
-                if not row_path(name).exists():
-                    make(name, Trained(STUDENT, settings=ALL | change), place)
-    table()
-
-
 if __name__ == "__main__":
-    main()
+    fill_table(__doc__, names(), make, table)

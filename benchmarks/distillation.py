@@ -12,13 +12,11 @@ need of `teachers.py` is made on the way.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from napari_ectkd.distillation.config import DistillConfig
-from rows import Place, ask, distilled, read_rows, row_path, summary, write_row
+from rows import Place, ask, distilled, fill_table, read_rows, summary, write_row
 from teachers import ALL, LABELS, ROWS, SEEDS, train_run
 
 STUDENT = "compact"
@@ -127,23 +125,5 @@ def table() -> None:
         print("| " + " | ".join(cells) + " |")
 
 
-def main() -> None:
-    """Make rows, or print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", nargs="*", help="names; default: all that are missing")
-    parser.add_argument("--densities", type=Path, help="folder of MRC maps")
-    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
-    parser.add_argument("--table", action="store_true", help="print, make nothing")
-    arguments = parser.parse_args()
-    if not arguments.table:
-        if arguments.densities is None:
-            parser.error("say where the densities are (--densities)")
-        place = Place(arguments.densities, arguments.work)
-        for name in arguments.rows or names():
-            if not row_path(name).exists():
-                make(name, place)
-    table()
-
-
 if __name__ == "__main__":
-    main()
+    fill_table(__doc__, names(), make, table)

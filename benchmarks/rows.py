@@ -8,6 +8,7 @@ folder, which is not kept with the project.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -38,7 +39,7 @@ from napari_ectkd.training.loop import score_logits
 from napari_ectkd.training.train import train
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from napari_ectkd.distillation.config import DistillConfig
     from napari_ectkd.events import Event
@@ -273,6 +274,41 @@ def row_path(name: str) -> Path:
 def read_rows(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
     """Return all rows that are there, by name."""
     return {p.stem: json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))}
+
+
+def fill_table(
+    description: str | None,
+    names: list[str],
+    make: Callable[[str, Place], None],
+    table: Callable[[], None],
+) -> None:
+    """Make the rows that the command line asks for, or those that are missing; print.
+
+    Parameters
+    ----------
+    description
+        Of the command.
+    names
+        Of all rows, in the order to make them in.
+    make
+        Makes the row of a name.
+    table
+        Prints what is there.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("rows", nargs="*", help="names; default: all that are missing")
+    parser.add_argument("--densities", type=Path, help="folder of MRC maps")
+    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
+    parser.add_argument("--table", action="store_true", help="print, make nothing")
+    arguments = parser.parse_args()
+    if not arguments.table:
+        if arguments.densities is None:
+            parser.error("say where the densities are (--densities)")
+        place = Place(arguments.densities, arguments.work)
+        for name in arguments.rows or names:
+            if not row_path(name).exists():
+                make(name, place)
+    table()
 
 
 def summary(values: list[float]) -> str:

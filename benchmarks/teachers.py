@@ -11,13 +11,11 @@ files in `benchmarks/results/accuracy/`; those that are there are not made again
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from napari_ectkd.training.config import TrainConfig
-from rows import Place, ask, read_rows, row_path, summary, trained, write_row
+from rows import Place, ask, fill_table, read_rows, summary, trained, write_row
 
 LABELS = (20, 100)
 SEEDS = (0, 1, 2)
@@ -55,7 +53,9 @@ ROWS = {
     "dsrf3d_v2": Trained("dsrf3d_v2", settings={"batches": 1200, **ALL}),
     # The published recipe stops early by validation loss, with a patience of 5 epochs.
     "dsrf3d_v2_published": Trained(
-        "dsrf3d_v2_published", seeds=(0,), settings={"batches": 1200, "patience": 5}
+        "dsrf3d_v2_published",
+        seeds=(0,),
+        settings={"batches": 1200, "patience": 5, "refit": False},
     ),
     "residual_small": Trained("residual_small", settings=ALL),
     "compact": Trained("compact", settings=ALL),
@@ -74,8 +74,13 @@ def names() -> list[str]:
     return sorted(found, key=lambda name: name.startswith("dsrf3d"))
 
 
-def make(name: str, row: Trained, place: Place) -> None:
-    """Make one row."""
+def make(name: str, place: Place) -> None:
+    """Make one row of this table."""
+    make_row(name, ROWS[name.rsplit("-", 2)[0]], place)
+
+
+def make_row(name: str, row: Trained, place: Place) -> None:
+    """Make the row of a network trained on labels."""
     kind, labels, seed = name.rsplit("-", 2)
     runs, seconds = [], 0.0
     for member in range(row.members):
@@ -123,23 +128,5 @@ def table() -> None:
         print("| " + " | ".join(cells) + " |")
 
 
-def main() -> None:
-    """Make rows, or print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", nargs="*", help="names; default: all that are missing")
-    parser.add_argument("--densities", type=Path, help="folder of MRC maps")
-    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
-    parser.add_argument("--table", action="store_true", help="print, make nothing")
-    arguments = parser.parse_args()
-    if not arguments.table:
-        if arguments.densities is None:
-            parser.error("say where the densities are (--densities)")
-        place = Place(arguments.densities, arguments.work)
-        for name in arguments.rows or names():
-            if not row_path(name).exists():
-                make(name, ROWS[name.rsplit("-", 2)[0]], place)
-    table()
-
-
 if __name__ == "__main__":
-    main()
+    fill_table(__doc__, names(), make, table)

@@ -14,9 +14,10 @@ from napari_ectkd.events import Cancel
 from napari_ectkd.models.checkpoint import load_checkpoint
 from napari_ectkd.simulation import noise
 from napari_ectkd.simulation.config import SubtomogramSettings
+from napari_ectkd.simulation.settings_file import read_settings
 from napari_ectkd.training.config import TrainConfig
 from napari_ectkd.training.resume import seed_epoch
-from napari_ectkd.training.stream import prepare_stream, read_settings
+from napari_ectkd.training.stream import prepare_stream
 from napari_ectkd.training.workers import Workers
 
 CPU = torch.device("cpu")

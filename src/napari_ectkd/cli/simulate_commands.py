@@ -48,8 +48,8 @@ def write_settings(
 ) -> None:
     """Write how subtomograms are simulated, for `ectkd train --stream`."""
     from napari_ectkd.simulation.noise import check_fit
+    from napari_ectkd.simulation.settings_file import write_settings as write
     from napari_ectkd.simulation.simulator import densities_of
-    from napari_ectkd.training.stream import write_settings as write
 
     # Whatever is wrong with them is said now, and not to a cluster's job.
     console = output.console()

@@ -12,8 +12,8 @@ from napari_ectkd.events import (
     Noted,
     Progress,
 )
+from napari_ectkd.training.learner import Learner
 from napari_ectkd.training.objective import HardLabels
-from napari_ectkd.training.train import Learner
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

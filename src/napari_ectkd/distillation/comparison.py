@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_ectkd.runs import Run
     from napari_ectkd.training.batches import Material
     from napari_ectkd.training.config import TrainConfig
-    from napari_ectkd.training.train import Learner
+    from napari_ectkd.training.learner import Learner
 
 
 def compare(

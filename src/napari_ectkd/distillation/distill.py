@@ -25,9 +25,10 @@ from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import Finished, Noted
 from napari_ectkd.models.registry import find_model
 from napari_ectkd.runs import members_of
+from napari_ectkd.training.learner import Learner
 from napari_ectkd.training.loop import score_logits
 from napari_ectkd.training.objective import HardLabels
-from napari_ectkd.training.train import Learner, prepare
+from napari_ectkd.training.train import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence

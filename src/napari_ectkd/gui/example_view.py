@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_ectkd.errors import FormatError
-from napari_ectkd.gui.slice_picture import slice_picture
+from napari_ectkd.gui.slice_picture import class_caption, slice_picture
 from napari_ectkd.runs import Run
 from napari_ectkd.training.examples import load_examples
 
@@ -69,11 +69,7 @@ class ExampleView(QWidget):
             picture = QLabel()
             picture.setPixmap(slice_picture(gray, low, high, _EDGE_PX))
             picture.setToolTip(name)
-            caption = QLabel(name)
-            caption.setStyleSheet(f"color: {self._palette.color(name)}; font-size: 9px")
-            # A long name is cut, and whole in the tooltip: the dock is narrow.
-            caption.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-            caption.setToolTip(name)
+            caption = class_caption(name, self._palette.color(name))
             self._grid.addWidget(picture, 2 * row, column)
             self._grid.addWidget(caption, 2 * row + 1, column)
             self.pictures.append(picture)

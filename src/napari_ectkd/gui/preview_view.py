@@ -10,12 +10,11 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QGridLayout,
     QLabel,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_ectkd.gui.slice_picture import slice_picture
+from napari_ectkd.gui.slice_picture import class_caption, slice_picture
 
 if TYPE_CHECKING:
     from napari_ectkd.gui.palette import Palette
@@ -94,11 +93,7 @@ class PreviewView(QWidget):
             title.setToolTip(text)
             self._grid.addWidget(title, 0, column)
         for row, name in enumerate(classes, start=1):
-            caption = QLabel(name)
-            caption.setStyleSheet(f"color: {self._palette.color(name)}")
-            # A long name is cut, and whole in the tooltip: the dock is narrow.
-            caption.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-            caption.setToolTip(name)
+            caption = class_caption(name, self._palette.color(name))
             self._grid.addWidget(caption, row, 0)
             self.pictures[name] = []
             for column in range(1, len(_PLANES) + 1):

@@ -29,6 +29,7 @@ from napari_ectkd.gui.status import JobStatus
 from napari_ectkd.io.star import read_picks
 from napari_ectkd.simulation.config import SubtomogramSimulation, TomogramSimulation
 from napari_ectkd.simulation.imaging_config import ImagingConfig
+from napari_ectkd.simulation.settings_file import write_settings
 
 if TYPE_CHECKING:
     import napari
@@ -145,8 +146,6 @@ class SimulatePanel(Panel):
 
     def stream(self) -> None:
         """Write the settings beside where the data set would be, to train on them."""
-        from napari_ectkd.training.stream import write_settings  # loads torch
-
         path = Path(self.out.text().strip()).expanduser().with_suffix(".json")
         try:
             write_settings(self.config(), path)

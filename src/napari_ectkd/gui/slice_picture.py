@@ -1,4 +1,4 @@
-"""A slice of a subtomogram as a picture for a label."""
+"""A slice of a subtomogram as a picture for a label, and its class as a caption."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPixmap
+from qtpy.QtWidgets import QLabel, QSizePolicy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,3 +39,12 @@ def slice_picture(
         Qt.AspectRatioMode.KeepAspectRatio,
         Qt.TransformationMode.FastTransformation,
     )
+
+
+def class_caption(name: str, color: str) -> QLabel:
+    """Return a class name in its color; a long one is cut, the dock being narrow."""
+    caption = QLabel(name)
+    caption.setStyleSheet(f"color: {color}; font-size: 9px")
+    caption.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+    caption.setToolTip(name)  # here it is whole
+    return caption

@@ -24,8 +24,9 @@ from napari_ectkd.models.registry import find_model
 from napari_ectkd.refinement.corrections import corrections_of
 from napari_ectkd.runs import Run
 from napari_ectkd.training.config import TrainConfig
+from napari_ectkd.training.learner import Learner
 from napari_ectkd.training.objective import HardLabels
-from napari_ectkd.training.train import Learner, prepare
+from napari_ectkd.training.train import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence

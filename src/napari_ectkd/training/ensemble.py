@@ -18,9 +18,10 @@ from napari_ectkd.devices import choose_precision
 from napari_ectkd.events import EpochEnd, Finished, Noted, Progress
 from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.models.inference import infer_logits, to_device
+from napari_ectkd.training.learner import Learner
 from napari_ectkd.training.loop import score_logits
 from napari_ectkd.training.objective import HardLabels
-from napari_ectkd.training.train import Learner, check_settings, default_model, prepare
+from napari_ectkd.training.train import check_settings, default_model, prepare
 from napari_ectkd.training.train import train as train_one
 from napari_ectkd.training.workers import choose_worker_device, rank_from_environment
 

@@ -10,7 +10,6 @@ epoch's number alone: a run that is resumed sees what it would have seen.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,20 +17,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 
 from napari_ectkd.dataset.augment import Augmentation
 from napari_ectkd.dataset.degrade import noise_spectrum
 from napari_ectkd.dataset.from_folder import without_place
 from napari_ectkd.dataset.split import Split
-from napari_ectkd.errors import ConfigError, DataError, FileMissingError, FormatError
+from napari_ectkd.errors import ConfigError, DataError
 from napari_ectkd.events import Noted, Progress
-from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.io.picks import NONE
-from napari_ectkd.io.stacks import INFO
 from napari_ectkd.models.inference import to_volumes
-from napari_ectkd.simulation.config import SubtomogramSettings
 from napari_ectkd.simulation.noise import check_fit
+from napari_ectkd.simulation.settings_file import read_settings
 from napari_ectkd.simulation.shards import mixed_classes
 from napari_ectkd.simulation.simulator import Simulator, densities_of, signal_level
 from napari_ectkd.training.batches import Loaded, Material
@@ -39,7 +35,6 @@ from napari_ectkd.training.defaults import steps_per_epoch
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -48,6 +43,7 @@ if TYPE_CHECKING:
     from napari_ectkd.dataset.config import DataConfig
     from napari_ectkd.dataset.subtomograms import Mode
     from napari_ectkd.events import Cancel, Event
+    from napari_ectkd.simulation.config import SubtomogramSettings
     from napari_ectkd.simulation.density import Density
     from napari_ectkd.training.config import TrainConfig
     from napari_ectkd.training.objective import Batch
@@ -322,58 +318,6 @@ def prepare_stream(
         f"{n_kept} for validation, simulated from another seed"
     )
     return material
-
-
-def write_settings(settings: SubtomogramSettings, path: Path) -> None:
-    """Write how subtomograms are simulated, as JSON for `read_settings`.
-
-    Raises
-    ------
-    WriteError
-        If the file cannot be written.
-    """
-    # What is no file is an entry to download.
-    density = [file.resolve() if file.exists() else file for file in settings.density]
-    known = SubtomogramSettings.model_fields
-    kept = {name: value for name, value in settings if name in known}
-    whole = SubtomogramSettings.model_validate(kept | {"density": density})
-    with atomic_path(path) as temporary:
-        temporary.write_text(whole.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-
-def read_settings(path: Path) -> SubtomogramSettings:
-    """Return the settings of a simulation.
-
-    Parameters
-    ----------
-    path
-        A file that `ectkd simulate settings` wrote, or the folder of a data set, whose
-        settings are taken.
-
-    Raises
-    ------
-    FileMissingError
-        If there is no such file.
-    FormatError
-        If these are no settings.
-    """
-    file = path / INFO if path.is_dir() else path
-    if not file.is_file():
-        raise FileMissingError(
-            f"{file}: no such file; `ectkd simulate settings` writes one"
-        )
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        found = found.get("simulation", found)
-        # Of an earlier version's data set.
-        return SubtomogramSettings.model_validate(
-            {key: value for key, value in found.items() if key != "out"}
-        )
-    except ValidationError as error:
-        what = "; ".join(f"{p['loc']}: {p['msg']}" for p in error.errors())
-        raise FormatError(f"{file}: no settings of a simulation ({what})") from error
-    except (ValueError, AttributeError) as error:
-        raise FormatError(f"{file}: no settings of a simulation ({error})") from error
 
 
 def _validation_set(

@@ -31,9 +31,10 @@ from napari_ectkd.runs import Run
 from napari_ectkd.training.batches import Material
 from napari_ectkd.training.defaults import steps_per_epoch
 from napari_ectkd.training.folds import make_folds
+from napari_ectkd.training.learner import Learner
 from napari_ectkd.training.loop import fit
 from napari_ectkd.training.objective import HardLabels
-from napari_ectkd.training.train import Learner, check_settings
+from napari_ectkd.training.train import check_settings
 from napari_ectkd.training.workers import choose_worker_device
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from napari_ectkd.gui.simulate_panel import SimulatePanel
 from napari_ectkd.gui.studio import StudioPanel
 from napari_ectkd.io.stacks import open_stacks
-from napari_ectkd.training.stream import read_settings
+from napari_ectkd.simulation.settings_file import read_settings
 
 LEFT = Qt.MouseButton.LeftButton
 LONG = 60_000
