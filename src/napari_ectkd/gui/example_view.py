@@ -69,7 +69,7 @@ class ExampleView(QWidget):
             picture = QLabel()
             picture.setPixmap(slice_picture(gray, low, high, _EDGE_PX))
             picture.setToolTip(name)
-            caption = class_caption(name, self._palette.color(name))
+            caption = class_caption(name, self._palette.color(name), 9)
             self._grid.addWidget(picture, 2 * row, column)
             self._grid.addWidget(caption, 2 * row + 1, column)
             self.pictures.append(picture)

@@ -93,7 +93,7 @@ class PreviewView(QWidget):
             title.setToolTip(text)
             self._grid.addWidget(title, 0, column)
         for row, name in enumerate(classes, start=1):
-            caption = class_caption(name, self._palette.color(name))
+            caption = class_caption(name, self._palette.color(name), 12)
             self._grid.addWidget(caption, row, 0)
             self.pictures[name] = []
             for column in range(1, len(_PLANES) + 1):

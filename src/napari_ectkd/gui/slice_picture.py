@@ -41,10 +41,10 @@ def slice_picture(
     )
 
 
-def class_caption(name: str, color: str) -> QLabel:
+def class_caption(name: str, color: str, height_px: int) -> QLabel:
     """Return a class name in its color; a long one is cut, the dock being narrow."""
     caption = QLabel(name)
-    caption.setStyleSheet(f"color: {color}; font-size: 9px")
+    caption.setStyleSheet(f"color: {color}; font-size: {height_px}px")
     caption.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
     caption.setToolTip(name)  # here it is whole
     return caption
