@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from machine import commit, processor
 from napari_ectkd.cli.kept_settings import settings
 from napari_ectkd.dataset.augment import IDENTITY, wedge_rotations
 from napari_ectkd.dataset.config import DataConfig
@@ -254,11 +252,11 @@ def save_row(path: Path, facts: dict[str, Any], outcome: Outcome) -> None:
         "recall": {k: round(v.recall, 4) for k, v in report.classes.items()},
         "n_test": len(outcome.targets),
         "machine": {
-            "processor": _processor(),
+            "processor": processor(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         },
-        "commit": _commit(),
+        "commit": commit(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
@@ -323,22 +321,3 @@ def _returned(stream: Generator[Event, None, Any]) -> Any:
             next(stream)
         except StopIteration as end:
             return end.value
-
-
-def _commit() -> str:
-    return subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
-    return f"{os.cpu_count()} × {names[0]}" if names else platform.machine()

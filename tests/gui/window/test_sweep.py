@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 
 from napari_ectkd.gui.classify_panel import ClassifyPanel
 from napari_ectkd.gui.open_jobs import Jobs
@@ -101,3 +101,67 @@ def test_a_network_that_cannot_be_swept_is_said(panel, write_model):
     panel.what.setValue("sweep")
     assert not panel.start_button.isEnabled()
     assert "residual_small cannot be swept" in panel.start_button.toolTip()
+
+
+def n_colored(picture):
+    """Return how many pixels are not gray."""
+    rgb = picture[..., :3].astype(int)
+    return int(((rgb.max(axis=2) - rgb.min(axis=2)) > 60).sum())
+
+
+def test_the_window_draws_while_a_sweep_is_at_work(
+    panel, qtbot, tomogram_file, write_model
+):
+    viewer = panel.session.viewer
+    panel.session.open_tomogram(
+        tomogram_file("large", shape=(64, 128, 144)), is_inverted=False
+    )
+    panel.model.setValue(write_model("compact"))
+    panel.what.setValue("sweep")
+    camera, dims = viewer.scene.camera, viewer.dims
+    n_slices = dims.nsteps[0]
+    middle = np.array(camera.center)
+    asked, drawn, pictures = [], [], []
+
+    def change():
+        if len(asked) in (2, 6):
+            pictures.append(viewer.screenshot(canvas_only=True, flash=False))
+        n = len(asked)
+        dims.set_current_step(0, n % n_slices)
+        offset = np.array([0, 10 * np.sin(n), 10 * np.cos(n)])
+        camera.center = tuple(middle + offset)
+        asked.append((n % n_slices, camera.center))
+
+    def on_draw(_event):
+        state = (dims.current_step[0], camera.center)
+        if asked and state == asked[-1] and state not in drawn and panel.job.is_active:
+            drawn.append(state)
+            again.start()
+
+    again = QTimer(singleShot=True, interval=10)
+    again.timeout.connect(change)
+    canvas = viewer.window._qt_viewer.canvas._scene_canvas
+    canvas.events.draw.connect(on_draw, position="last")
+    with qtbot.waitSignal(panel.job.ended, timeout=60_000):
+        qtbot.mouseClick(panel.start_button, Qt.MouseButton.LeftButton)
+        again.start()
+    again.stop()
+    canvas.events.draw.disconnect(on_draw)
+    assert not panel.status.is_error, panel.status.message.text()
+
+    # All that was asked for while the worker lived was drawn, but perhaps the last.
+    assert drawn == asked[: len(drawn)]
+    assert len(asked) - len(drawn) <= 1
+    assert len(drawn) > 6
+    before, after = pictures
+    assert (before != after).any()
+    assert n_colored(after) == 0
+
+    hits = panel.session.picks("large")
+    assert len(hits) > 3
+    assert len(panel.session.points_layer("large").data) == len(hits)
+    dims.set_current_step(0, round(hits.positions[0, 0] / 10))
+    camera.center = tuple(middle)
+    qtbot.waitUntil(
+        lambda: n_colored(viewer.screenshot(canvas_only=True, flash=False)) > 50
+    )
