@@ -39,6 +39,9 @@ result = {
     ],
 }
 
+if how == "unvalidated":
+    result = {k: v for k, v in result.items() if k[:4] != "val_" and k != "report"}
+
 job.begin()
 job.log(Noted(text="few labels", is_warning=True))
 job.log(epoch(1))

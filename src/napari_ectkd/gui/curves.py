@@ -138,6 +138,7 @@ def small_plot(graph: Any, title: str) -> pyqtgraph.PlotWidget:
         axis = plot.getAxis(side)
         axis.setPen(_AXES)
         axis.setTextPen(_AXES)
+        axis.enableAutoSIPrefix(False)  # a loss of 660 (x0.001) is hard to read
     plot.getAxis("left").setWidth(46)  # so that both plots line up
     plot.setLabel("left", title)
     return plot

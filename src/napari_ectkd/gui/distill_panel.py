@@ -117,7 +117,7 @@ class DistillPanel(LearnPanel):
         rows = result["comparison"]
         self._result = result
         self.comparison.show_comparison(rows)
-        self.scores_hint.show()
+        self.scores_hint.setVisible("report" in result)
         if "agreement" in result:
             self.agreement.show_agreement(result["agreement"])
             self.agreement_hint.setText(
@@ -164,9 +164,10 @@ class DistillPanel(LearnPanel):
             front = read_front(Run(self.job.folder))
         except EctkdError:
             front = []  # one student, and no search
-        if not front and "comparison" not in self._result:
+        rows = self._result.get("comparison", [])
+        if not front and not any("val_accuracy" in row for row in rows):
             return
-        self.front.show_networks(self._result.get("comparison", []), front)
+        self.front.show_networks(rows, front)
         self.front.show()
         text = (
             "Each point is a network: to the right is faster, up is more often right."

@@ -88,13 +88,15 @@ class LearnPanel(Panel):
 
     def show_result(self, result: dict[str, Any]) -> None:
         """Show what came of a run."""
+        said = "no validation part, so nothing says how good it is; the last weights"
+        if "val_accuracy" in result:
+            said = (
+                f"validation accuracy {result['val_accuracy']:.1%}, macro F1 "
+                f"{result['val_macro_f1']:.2f}, from epoch {result['best_epoch']}"
+            )
+            self.table.show_report(result["report"])
         seconds = duration(result["seconds"])
-        self.summary.setText(
-            f"{result['model']}: validation accuracy {result['val_accuracy']:.1%}, "
-            f"macro F1 {result['val_macro_f1']:.2f}, from epoch "
-            f"{result['best_epoch']}, in {seconds}."
-        )
-        self.table.show_report(result["report"])
+        self.summary.setText(f"{result['model']}: {said}, in {seconds}.")
 
     def start(self) -> None:
         """Start a new run with the settings shown."""

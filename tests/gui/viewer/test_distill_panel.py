@@ -155,6 +155,27 @@ def row(trial, accuracy, speed, *, is_used=False):
     }
 
 
+def test_without_validation_only_costs_are_shown(panel, tmp_path):
+    panel.job.folder = tmp_path
+    network = {"name": "n", "parameters": 9, "macs": 9, "size_bytes": 9}
+    panel.show_result(
+        {
+            "model": "compact",
+            "seconds": 1.0,
+            "best_epoch": 2,
+            "comparison": [
+                network | {"role": "teacher", "ms_per_subtomogram": 10.0},
+                network | {"role": "student", "ms_per_subtomogram": 0.5},
+            ],
+        }
+    )
+    text = panel.summary.text()
+    assert "20 times as fast as its teacher. compact: no validation" in text
+    assert panel.comparison.rowCount() > 5
+    for empty in (panel.front, panel.table, panel.agreement, panel.scores_hint):
+        assert empty.isHidden()
+
+
 def test_a_click_on_a_point_makes_that_student_the_runs_model(panel, qtbot):
     run = write_run(panel.session.runs_folder() / "search", "compact", "distill")
     network = {

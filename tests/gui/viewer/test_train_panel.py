@@ -85,6 +85,17 @@ def test_a_run_is_followed_to_its_end(panel, viewer, qtbot, monkeypatch):
     assert panel.start_button.isEnabled()
 
 
+def test_a_run_without_validation_is_shown_to_its_end(
+    panel, viewer, qtbot, monkeypatch
+):
+    label(viewer, ["a", "a", "b", "b"])
+    monkeypatch.setenv("FAKE_WORKER", "unvalidated")
+    with qtbot.waitSignal(panel.job.ended):
+        panel.start_button.click()
+    assert "nothing says how good it is" in panel.summary.text()
+    assert panel.table.isHidden()
+
+
 def test_an_error_in_the_worker_is_shown_and_start_works_again(
     panel, viewer, qtbot, monkeypatch
 ):
