@@ -217,3 +217,41 @@ def test_a_tomogram_that_is_named_twice_is_one(world, tmp_path):
     plan = plan_refinement(folder / "run", [star], [tomogram], run, RefineConfig(), old)
     assert plan.data.tomograms == [tomogram.resolve()]
     assert plan.voxel_sizes == {"tomogram": 10.0}
+
+
+def test_a_refinement_that_was_cancelled_goes_on(world, tmp_path, monkeypatch):
+    folder, places, _ = world
+    star, cut, whole = (tmp_path / name for name in ("hits.star", "cut", "whole"))
+    chosen = Picks.create(places[:6], "tomogram", label=["ball", "disk", "none"] * 2)
+    write_picks(star, chosen, 10.0)
+    command = [
+        *["refine", str(star), "--model", str(folder / "run"), "--tomograms"],
+        *[str(folder / "tomogram.mrc"), "--epochs", "3", "--precision", "float32"],
+    ]
+    assert run_command([*command, "--out", str(whole)]) == 0
+    log = Run.log
+
+    def log_and_cancel(run, event):
+        log(run, event)
+        if event.kind == "epoch_end" and event.epoch == 2:
+            run.request_cancel()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "log", log_and_cancel)
+        assert run_command([*command, "--out", str(cut)]) != 0
+    assert Run(cut).resume_path.exists()
+    assert run_command(["refine", "--out", str(cut), "--resume"]) == 0
+    [ours], [theirs] = (
+        [e.result for e in Run(path).events() if e.kind == "finished"]
+        for path in (cut, whole)
+    )
+    assert ours["not_used"] == theirs["not_used"] == 0
+    assert ours["rejected"] == 2
+    one, other = (load_checkpoint(path)[0].state_dict() for path in (cut, whole))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_a_refinement_needs_is_said(tmp_path, capsys):
+    assert run_command(["refine", "--out", str(tmp_path / "new")]) == 2
+    assert "name the hits, the model" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

@@ -22,6 +22,7 @@ from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.forms import Form, arguments
 from napari_ectkd.gui.panel import set_problem
 from napari_ectkd.models.registry import available_models
+from napari_ectkd.refinement.config import RefineConfig
 from napari_ectkd.runs import Run
 from napari_ectkd.training.config import EnsembleConfig
 
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
 
     from qtpy.QtWidgets import QWidget
 
-_CONFIGS: dict[str, type[BaseModel]] = {
-    "train": EnsembleConfig,
-    "distill": DistillConfig,
+_CONFIGS: dict[str, tuple[type[BaseModel], str, list[str]]] = {
+    "train": (EnsembleConfig, "config", ["model", "epochs", "learning_rate", "seed"]),
+    "distill": (DistillConfig, "config", ["model", "epochs", "learning_rate", "seed"]),
+    "refine": (RefineConfig, "refine", ["epochs", "weight", "from_scratch", "seed"]),
 }
-_FIRST = ["model", "epochs", "learning_rate", "seed"]
+"""By what a run is: its settings, what `config.json` calls them, those shown first."""
 
 
 class DuplicateDialog(QDialog):
@@ -63,11 +65,17 @@ class DuplicateDialog(QDialog):
         self._taken = set(taken)
         if self._kind not in _CONFIGS:
             raise ConfigError(f"{run.name}: the folder does not say what made it")
+        if self._kind == "refine" and "hits" not in self._kept:
+            raise ConfigError(
+                f"{run.name} is of an earlier version, which did not note the hits it "
+                "learned from; start a new one in step 4"
+            )
+        config, key, first = _CONFIGS[self._kind]
         self.setWindowTitle(f"A run like {run.name}")
         self.setMinimumWidth(420)
         self.form = Form(
-            _read(_CONFIGS[self._kind], self._kept.get("config")),
-            _FIRST,
+            _read(config, self._kept.get(key)),
+            first,
             {"model": _model_chooser(), "device": DeviceChooser()},
         )
         self.edit = QLineEdit(_next_name(run.name, self._taken))
@@ -98,8 +106,13 @@ class DuplicateDialog(QDialog):
     def arguments(self, out: Path) -> list[str]:
         """Return the command that makes the new run."""
         data = _read(DataConfig, self._kept.get("data"))
-        teachers = [a for t in self._kept.get("teachers", []) for a in ("--teacher", t)]
         changed = arguments(self.form.value())
+        if self._kind == "refine":
+            said = ["refine", *self._kept["hits"], "--model", self._kept["model"]]
+            said += [a for t in data.tomograms for a in ("--tomograms", str(t))]
+            said += [a for d in self._kept.get("old", []) for a in ("--data", d)]
+            return [*said, *changed, "--out", str(out)]
+        teachers = [a for t in self._kept.get("teachers", []) for a in ("--teacher", t)]
         return [self._kind, *arguments(data), *changed, *teachers, "--out", str(out)]
 
     def _refresh(self) -> None:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QFileDialog,
     QGridLayout,
-    QHeaderView,
     QLabel,
     QMessageBox,
     QPushButton,
-    QTableWidget,
-    QTableWidgetItem,
 )
 
 from napari_ectkd.errors import EctkdError
@@ -26,6 +21,7 @@ from napari_ectkd.gui.duplicate_dialog import DuplicateDialog
 from napari_ectkd.gui.example_view import ExampleView
 from napari_ectkd.gui.jobs import Job
 from napari_ectkd.gui.panel import Panel, set_problem
+from napari_ectkd.gui.run_table import RunsInFolder, RunTable
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.setup_check import SetupCheck
 from napari_ectkd.gui.status import JobStatus
@@ -35,8 +31,6 @@ from napari_ectkd.training.run_list import (
     can_resume,
     delete_run,
     export_model,
-    find_run,
-    last_epoch,
 )
 
 if TYPE_CHECKING:
@@ -47,8 +41,7 @@ if TYPE_CHECKING:
     from napari_ectkd.events import Event
 
 _INTERVAL_MS = 1000
-_COLUMNS = ("Run", "State", "Epoch", "Accuracy")
-_JOBS = {"train": "Training", "distill": "Distillation"}
+_JOBS = {"train": "Training", "refine": "Training", "distill": "Distillation"}
 """Titles of the jobs that the other panels show, by what a run is."""
 
 
@@ -60,11 +53,11 @@ class RunsPanel(Panel):
         self.session = Session.of(napari_viewer)
         self.watched = Job(self)
         """Follows a run that this panel need not have started; never stops it."""
-        self._known: dict[Path, tuple[float, FoundRun, str]] = {}
+        self._found = RunsInFolder()
         self._runs: list[FoundRun] = []
         self._elsewhere: Path | None = None
         self._awaited: Path | None = None
-        self.table = _RunTable()
+        self.table = RunTable()
         self.folder_button = QPushButton("Folder…")
         self.attach_button = QPushButton("Follow")
         self.resume_button = QPushButton("Resume")
@@ -104,9 +97,12 @@ class RunsPanel(Panel):
         """Look at the folder again; what is chosen stays chosen."""
         folder = self.runs_folder()
         chosen = [run.path for run in self.chosen()]
-        rows = self._find(folder)
-        if rows != self.table.rows or [r.path for r in self._runs] != list(self._known):
-            self._runs = [self._known[path][1] for path in self._known]
+        rows = self._found.look(folder)
+        runs = self._found.runs()
+        if rows != self.table.rows or [r.path for r in self._runs] != [
+            r.path for r in runs
+        ]:
+            self._runs = runs
             self.table.blockSignals(True)
             self.table.show_rows(rows)
             self.choose(chosen)
@@ -233,28 +229,6 @@ class RunsPanel(Panel):
         self.watched.progressed.connect(self._on_event)
         self.watched.ended.connect(self.refresh)
 
-    def _find(self, folder: Path | None) -> list[tuple[str, ...]]:
-        """Return the rows of the table; a log is read only where it has grown."""
-        paths = []
-        if folder is not None and folder.is_dir():
-            paths = [path for path in folder.iterdir() if path.is_dir()]
-        found: dict[Path, tuple[float, FoundRun, str]] = {}
-        for path in paths:
-            changed = _changed(path)
-            before = self._known.get(path)
-            is_settled = before is not None and before[1].state not in (
-                *("running", "queued", "new"),
-            )
-            if before is not None and before[0] == changed and is_settled:
-                found[path] = before
-            elif (run := find_run(path)) is not None:
-                last = last_epoch(Run(path))
-                epoch = f"{last.epoch}/{last.epochs}" if last else "–"
-                found[path] = (changed, run, epoch)
-        ordered = sorted(found.items(), key=lambda item: _born(item[0]), reverse=True)
-        self._known = dict(ordered)
-        return [_row(run, epoch) for _, run, epoch in self._known.values()]
-
     def _watch(self, path: Path) -> None:
         """Follow a run, at once or as soon as its process has said who it is."""
         if self.watched.is_active:
@@ -345,76 +319,3 @@ class RunsPanel(Panel):
         if any(found.state == "running" for found in runs):
             problem = "Cancel a run before you delete it"
         set_problem(self.delete_button, problem, "Remove the chosen runs; asks first")
-
-
-class _RunTable(QTableWidget):
-    """Runs as rows; several can be selected."""
-
-    def __init__(self) -> None:
-        super().__init__(0, len(_COLUMNS))
-        self.rows: list[tuple[str, ...]] = []
-        self.setHorizontalHeaderLabels(_COLUMNS)
-        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        self.setShowGrid(False)
-        self.verticalHeader().hide()
-        self.verticalHeader().setDefaultSectionSize(22)
-        self.setMinimumHeight(150)
-        self.setMaximumHeight(220)
-        header = self.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-
-    def show_rows(self, rows: list[tuple[str, ...]]) -> None:
-        """Show other rows."""
-        self.rows = rows
-        self.setRowCount(len(rows))
-        for i, row in enumerate(rows):
-            for j, text in enumerate(row[: len(_COLUMNS)]):
-                item = QTableWidgetItem(text)
-                item.setToolTip(row[-1])
-                self.setItem(i, j, item)
-
-    def select(self, row: int) -> None:
-        """Select one more row."""
-        for column in range(self.columnCount()):
-            if item := self.item(row, column):
-                item.setSelected(True)
-
-
-def _row(run: FoundRun, epoch: str) -> tuple[str, ...]:
-    """Return a table's row, and last its tooltip."""
-    accuracy = run.info.metrics.get("val_accuracy") if run.info else None
-    state = run.state
-    if can_resume(run):
-        state = f"{state}, can resume"
-    model = run.info.model if run.info else "no model yet"
-    return (
-        run.path.name,
-        state,
-        epoch,
-        "–" if accuracy is None else f"{accuracy:.1%}",
-        f"{run.kind or 'model'}: {model}\n{run.path}",
-    )
-
-
-def _changed(path: Path) -> float:
-    """Return when a run's files last changed."""
-    newest = 0.0
-    # process.json: a run that begins again has not said anything yet.
-    names = ("events.jsonl", "config.json", "process.json", "queue.json")
-    for name in (*names, "best.safetensors"):
-        try:
-            newest = max(newest, (path / name).stat().st_mtime)
-        except OSError:
-            continue
-    return newest
-
-
-def _born(path: Path) -> float:
-    """Return when a run was made: its place in the list, which epochs don't change."""
-    try:
-        return (path / "config.json").stat().st_mtime
-    except OSError:
-        return time.time()

@@ -7,7 +7,7 @@ teacher would contradict what the person has just corrected.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_ectkd.events import Cancel, Event
+    from napari_ectkd.io.picks import Picks
     from napari_ectkd.models.checkpoint import CheckpointInfo
     from napari_ectkd.refinement.config import RefineConfig
-    from napari_ectkd.refinement.corrections import Corrections
     from napari_ectkd.training.batches import Material
 
 CORRECTIONS = "corrections.star"
@@ -57,16 +57,19 @@ class Plan:
         The old examples, and the corrected hits in the run's folder.
     learning
         As the model learned before, but for what is changed.
-    corrections
-        The corrected hits.
+    counts
+        How many hits were accepted, relabeled, rejected and not used.
+    picks
+        The corrected hits; None where a run goes on, whose folder holds them.
     voxel_sizes
         Å, by the name of their tomograms.
     """
 
     data: DataConfig
     learning: TrainConfig
-    corrections: Corrections
-    voxel_sizes: dict[str, float]
+    counts: dict[str, int]
+    picks: Picks | None = None
+    voxel_sizes: dict[str, float] = field(default_factory=dict)
 
 
 def plan_refinement(
@@ -133,7 +136,7 @@ def plan_refinement(
             "precision": config.precision,
         }
     )
-    return Plan(data, learning, corrections, sizes)
+    return Plan(data, learning, corrections.counts(), corrections.picks, sizes)
 
 
 def refine(
@@ -143,6 +146,7 @@ def refine(
     run: Run,
     *,
     cancel: Cancel,
+    is_resumed: bool = False,
 ) -> Iterator[Event]:
     """Let a model learn again; its checkpoints go into the run's folder.
 
@@ -158,6 +162,8 @@ def refine(
         A run folder that has been created.
     cancel
         Looked at once per batch.
+    is_resumed
+        Whether to go on with the run's saved state.
 
     Raises
     ------
@@ -166,7 +172,7 @@ def refine(
     """
     choose_device(config.device)
     network, info = load_checkpoint(model)
-    return _refine(network, info, plan, config, run, cancel)
+    return _refine(network, info, plan, config, run, cancel, is_resumed)
 
 
 def _refine(
@@ -176,14 +182,16 @@ def _refine(
     config: RefineConfig,
     run: Run,
     cancel: Cancel,
+    is_resumed: bool,
 ) -> Generator[Event, None, None]:
-    learning, counts = plan.learning, plan.corrections.counts()
-    write_picks(run.path / CORRECTIONS, plan.corrections.picks, plan.voxel_sizes)
-    yield Saved(what="corrected hits", path=str(run.path / CORRECTIONS))
-    yield Noted(
-        text="hits: {accepted} accepted, {relabeled} relabeled, {rejected} rejected, "
-        "{not_used} not looked at".format(**counts)
-    )
+    learning = plan.learning
+    if plan.picks is not None:
+        write_picks(run.path / CORRECTIONS, plan.picks, plan.voxel_sizes)
+        yield Saved(what="corrected hits", path=str(run.path / CORRECTIONS))
+        yield Noted(
+            text="hits: {accepted} accepted, {relabeled} relabeled, {rejected} "
+            "rejected, {not_used} not looked at".format(**plan.counts)
+        )
     material: Material = yield from prepare(plan.data, learning, cancel)
     if (material.data.box, material.data.mode) != (info.box, info.normalization.mode):
         raise DataError(
@@ -218,9 +226,9 @@ def _refine(
         learning,
         run,
         cancel=cancel,
-        is_resumed=False,
+        is_resumed=is_resumed,
     )
-    yield Finished(result=learner.result | counts)
+    yield Finished(result=learner.result | plan.counts)
 
 
 _TRAINING = set(TrainConfig.model_fields)

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.devices import Device
+from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import EpochEnd, Finished
 from napari_ectkd.gui.detail_curves import DetailCurves
 from napari_ectkd.gui.duplicate_dialog import DuplicateDialog
@@ -24,6 +25,7 @@ from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.setup_check import SetupCheck
 from napari_ectkd.gui.train_panel import TrainPanel
 from napari_ectkd.io.picks import Picks
+from napari_ectkd.refinement.config import RefineConfig
 from napari_ectkd.runs import Run
 from napari_ectkd.training.config import EnsembleConfig
 
@@ -171,6 +173,53 @@ def test_a_run_is_duplicated_with_changes(runs, qtbot, tmp_path):
     dialog.edit.setText("two")
     assert not dialog.start_button.isEnabled()
     assert "There is a run called two" in dialog.start_button.toolTip()
+
+
+@pytest.fixture
+def refined(runs, tmp_path):
+    run = Run(runs[0].path.parent / "refined-1")
+    data = DataConfig(data=[tmp_path / "old"], tomograms=[tmp_path / "tomo.mrc"])
+    run.create(
+        {
+            "kind": "refine",
+            "data": data.model_dump(mode="json"),
+            "config": {},
+            "model": str(runs[0].path),
+            "refine": RefineConfig(weight=5).model_dump(mode="json"),
+            "hits": [str(tmp_path / "hits.star")],
+        }
+    )
+    run.log(epoch(1))
+    run.resume_path.touch()
+    return run
+
+
+def test_a_model_that_learned_again_is_resumed(refined, panel, qtbot, monkeypatch):
+    monkeypatch.setenv("FAKE_WORKER", "finish")
+    panel.choose([refined.path])
+    assert panel.duplicate_button.isEnabled()
+    job = panel.jobs.job("Training", can_go_on=True)
+    with qtbot.waitSignal(job.ended):
+        click(qtbot, panel.resume_button)
+    qtbot.waitUntil(lambda: not panel.watched.is_active)
+    assert job.folder == refined.path.absolute()
+
+
+def test_learning_again_is_duplicated_with_changes(refined, qtbot, tmp_path):
+    dialog = DuplicateDialog(refined.path, [], None)
+    qtbot.addWidget(dialog)
+    dialog.form.editors["epochs"].setValue(4)
+    said = dialog.arguments(tmp_path / "new")
+    assert said[:2] == ["refine", str(tmp_path / "hits.star")]
+    options = dict(pairwise(said))
+    assert options["--model"].endswith("one")
+    assert options["--tomograms"] == str(tmp_path / "tomo.mrc")
+    assert (options["--weight"], options["--epochs"]) == ("5", "4")
+    kept = refined.config()
+    del kept["hits"]
+    refined.config_path.write_text(json.dumps(kept))
+    with pytest.raises(ConfigError, match="did not note the hits"):
+        DuplicateDialog(refined.path, [], None)
 
 
 @pytest.mark.parametrize("answer", ["Yes", "No"])
