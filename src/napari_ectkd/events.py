@@ -33,13 +33,18 @@ class Progress(_Event):
 
 
 class EpochEnd(_Event):
-    """One pass over the training picks is over; `metrics` by name (`val_loss`, …)."""
+    """One pass over the training picks is over; `metrics` by name (`val_loss`, …).
+
+    Of an ensemble, epochs are counted through all members, and `member` is the number
+    of the one that learned, from 1; it is 0 for a single model.
+    """
 
     kind: Literal["epoch_end"] = "epoch_end"
     epoch: int
     epochs: int
     metrics: dict[str, float]
     seconds_left: float | None = None
+    member: int = 0
 
 
 class Noted(_Event):

@@ -181,6 +181,7 @@ def test_an_ensemble_is_one_teacher(ectkd, work, tmp_path):
     assert load_file(Run(out).best_path)[key].equal(weights[best][key])
     epochs = [e for e in Run(out).events() if isinstance(e, EpochEnd)]
     assert [(e.epoch, e.epochs) for e in epochs] == [(n, 6) for n in range(1, 7)]
+    assert [e.member for e in epochs] == [1, 1, 2, 2, 3, 3]
     # They were validated on the same part.
     supports = [
         {

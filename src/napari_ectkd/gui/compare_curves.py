@@ -48,31 +48,44 @@ class CompareCurves(QWidget):
         self._runs = list(runs)
         self.draw()
 
-    def points(self, run: Path) -> tuple[list[int], list[float]]:
-        """Return the epochs and values of the chosen metric in a run's log."""
+    def points(self, run: Path) -> dict[int, tuple[list[int], list[float]]]:
+        """Return epochs and values of the chosen metric in a run's log.
+
+        By the number of an ensemble's member, whose epochs count from 1; a single model
+        is number 0.
+        """
         metric = self.metric.value()
-        found: dict[int, float] = {}
+        found: dict[int, dict[int, float]] = {}
+        first: dict[int, int] = {}
         for event in Run(run).events():
             if isinstance(event, EpochEnd):
+                begin = first.setdefault(event.member, event.epoch)
+                epoch = event.epoch - begin + 1 if event.member else event.epoch
+                before = found.get(event.member, {})
                 # A resumed run says some epochs twice; the later ones count.
-                found = {e: v for e, v in found.items() if e < event.epoch}
+                kept = {e: v for e, v in before.items() if e < epoch}
                 if metric in event.metrics:
-                    found[event.epoch] = event.metrics[metric]
-        return list(found), list(found.values())
+                    kept[epoch] = event.metrics[metric]
+                found[event.member] = kept
+        return {m: (list(of), list(of.values())) for m, of in found.items()}
 
     def draw(self) -> None:
-        """Read the logs and draw."""
+        """Read the logs and draw; the members of an ensemble over each other."""
         self.plot.clear()
         for number, run in enumerate(self._runs):
-            epochs, values = self.points(run)
             color = COLORS[number % len(COLORS)]
-            self.plot.plot(
-                epochs,
-                values,
-                name=run.name,
-                pen=self._graph.mkPen(color, width=2),
-                symbol="o" if len(epochs) < 30 else None,
-                symbolPen=None,
-                symbolBrush=color,
-                symbolSize=4,
-            )
+            members = self.points(run)
+            name = run.name
+            if max(members, default=0):
+                name += f", {len(members)} members"
+            for index, (epochs, values) in enumerate(members.values()):
+                self.plot.plot(
+                    epochs,
+                    values,
+                    name=None if index else name,
+                    pen=self._graph.mkPen(color, width=2 if len(members) == 1 else 1.3),
+                    symbol="o" if len(epochs) < 30 else None,
+                    symbolPen=None,
+                    symbolBrush=color,
+                    symbolSize=4,
+                )

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy import API_NAME
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     import pyqtgraph
+    from numpy.typing import NDArray
 
     from napari_ectkd.events import EpochEnd
 
@@ -26,14 +30,21 @@ _PLOTS = {"Loss": ("loss", "val_loss"), "Accuracy": ("accuracy", "val_accuracy")
 
 
 class Curves(QWidget):
-    """Loss and accuracy by epoch, on training and validation picks."""
+    """Loss and accuracy by epoch, on training and validation picks.
+
+    The members of an ensemble learn one after the other: each has lines of its own,
+    from where a mark says its number.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         graph = plotting_library()
+        self._graph = graph
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
+        self._starts: dict[int, int] = {}
+        self._marks: list[tuple[Any, Any]] = []
         self.plots: dict[str, pyqtgraph.PlotWidget] = {}
         self._curves: dict[str, pyqtgraph.PlotDataItem] = {}
         self._points: dict[str, tuple[list[int], list[float]]] = {}
@@ -73,10 +84,16 @@ class Curves(QWidget):
             self._curves[name].setData([], [])
         self._set_teacher(None)
         self.plots["Accuracy"].plotItem.legend.removeItem(self._baseline)
+        self._starts.clear()
+        for plot, mark in self._marks:
+            plot.removeItem(mark)
+        self._marks.clear()
 
     def add(self, event: EpochEnd) -> None:
         """Draw one more epoch; one that was drawn before begins anew from there."""
         metrics = event.metrics
+        if event.member not in (0, *self._starts):
+            self._begin_member(event)
         for name, (epochs, values) in self._points.items():
             while epochs and epochs[-1] >= event.epoch:  # a run that was resumed
                 epochs.pop()
@@ -90,7 +107,12 @@ class Curves(QWidget):
                 values.append(metrics[name])
             # One point is no line: show it as a dot.
             symbol = "o" if len(epochs) < 30 and name != _BASELINE else None
-            self._curves[name].setData(epochs, values, symbol=symbol)
+            self._curves[name].setData(
+                epochs,
+                values,
+                symbol=symbol,
+                connect=apart(epochs, self._starts.values()),
+            )
         for plot in self.plots.values():
             plot.setXRange(1, max(event.epochs, 2), padding=0.03)
         if "teacher_val_accuracy" in metrics:
@@ -100,6 +122,24 @@ class Curves(QWidget):
         """Return the epochs and values drawn for a metric (`val_loss`)."""
         epochs, values = self._points[name]
         return list(epochs), list(values)
+
+    def starts(self) -> dict[int, int]:
+        """Return the first epoch drawn of each member of an ensemble, by its number."""
+        return dict(self._starts)
+
+    def _begin_member(self, event: EpochEnd) -> None:
+        """Mark where a member of an ensemble begins to learn."""
+        self._starts[event.member] = event.epoch
+        pen = self._graph.mkPen(_AXES, width=1, style=Qt.PenStyle.DotLine)
+        for title, plot in self.plots.items():
+            mark = self._graph.InfiniteLine(
+                event.epoch - 0.5,
+                pen=pen,
+                label=f"member {event.member}" if title == "Loss" else None,
+                labelOpts={"position": 0.06, "anchors": [(0, 0.5)] * 2, "color": _AXES},
+            )
+            plot.addItem(mark, ignoreBounds=True)
+            self._marks.append((plot, mark))
 
     def _set_teacher(self, accuracy: float | None) -> None:
         legend = self.plots["Accuracy"].plotItem.legend
@@ -111,6 +151,13 @@ class Curves(QWidget):
             if not self._teacher.isVisible():
                 legend.addItem(self._legend_teacher, "teacher, validation")
             self._teacher.show()
+
+
+def apart(epochs: Sequence[int], starts: Collection[int]) -> NDArray[np.int32]:
+    """Return `(n,)` whether each epoch is joined to the next: not to a new start."""
+    joined = np.ones(len(epochs), dtype=np.int32)
+    joined[:-1] = ~np.isin(epochs[1:], list(starts))
+    return joined
 
 
 def plotting_library() -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_ectkd.gui.curves import TRAINING, plotting_library, small_plot
+from napari_ectkd.gui.curves import TRAINING, apart, plotting_library, small_plot
 from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.training.watch import RECALL
 
@@ -36,6 +36,7 @@ class DetailCurves(QWidget):
         self._palette = palette
         self._graph = plotting_library()
         self._epochs: dict[int, dict[str, float]] = {}
+        self._starts: dict[int, int] = {}
         self.kind = ChoiceEdit(list(_KINDS.items()))
         self.plot = small_plot(self._graph, "")
         self.plot.getAxis("bottom").setLabel("epoch")
@@ -48,6 +49,7 @@ class DetailCurves(QWidget):
     def clear(self) -> None:
         """Forget all epochs."""
         self._epochs.clear()
+        self._starts.clear()
         self._draw()
 
     def add(self, event: EpochEnd) -> None:
@@ -55,6 +57,7 @@ class DetailCurves(QWidget):
         for epoch in [e for e in self._epochs if e >= event.epoch]:
             del self._epochs[epoch]
         self._epochs[event.epoch] = event.metrics
+        self._starts.setdefault(event.member, event.epoch)
         if self.isVisible():
             self._draw()
 
@@ -90,6 +93,7 @@ class DetailCurves(QWidget):
                 symbolPen=None,
                 symbolBrush=color,
                 symbolSize=4,
+                connect=apart(epochs, self._starts.values()),
             )
         if self.kind.value() == RECALL:
             self.plot.setYRange(0, 1, padding=0.03)

@@ -171,6 +171,7 @@ def _of_the_whole(event: EpochEnd, number: int, members: int) -> EpochEnd:
             "epoch": (number - 1) * event.epochs + event.epoch,
             "epochs": members * event.epochs,
             "seconds_left": left,
+            "member": number,
         }
     )
 

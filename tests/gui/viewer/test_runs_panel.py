@@ -15,6 +15,7 @@ from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.devices import Device
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import EpochEnd, Finished
+from napari_ectkd.gui.curves import Curves, apart
 from napari_ectkd.gui.detail_curves import DetailCurves
 from napari_ectkd.gui.duplicate_dialog import DuplicateDialog
 from napari_ectkd.gui.example_view import ExampleView
@@ -113,10 +114,9 @@ def test_the_list_is_live(panel, runs):
 
 def test_curves_of_several_runs_are_compared(panel, runs):
     panel.choose([run.path for run in runs])
-    assert panel.curves.points(runs[0].path) == (
-        [1, 2, 3],
-        pytest.approx([0.1, 0.2, 0.3]),
-    )
+    assert panel.curves.points(runs[0].path) == {
+        0: ([1, 2, 3], pytest.approx([0.1, 0.2, 0.3]))
+    }
     drawn = {item.name(): item.getData()[1] for item in items_of(panel.curves.plot)}
     assert drawn.keys() == {"one", "two"}
     assert drawn["two"] == pytest.approx([0.1, 0.2])
@@ -124,6 +124,49 @@ def test_curves_of_several_runs_are_compared(panel, runs):
     panel.curves.draw()
     drawn = {item.name(): item.getData()[1] for item in items_of(panel.curves.plot)}
     assert drawn["two"] == pytest.approx([0.1, 0.9])
+
+
+def of_members():
+    """Two members of two epochs, the second one resumed after its first."""
+    for number, member in ((1, 1), (2, 1), (3, 2), (4, 2), (4, 2)):
+        yield epoch(number).model_copy(update={"member": member, "epochs": 4})
+
+
+def test_each_member_of_an_ensemble_has_a_curve(panel, runs):
+    three = make_run(runs[0].path.parent, "three", 0, members=2)
+    for event in of_members():
+        three.log(event)
+    panel.refresh()
+    panel.choose([three.path])
+    assert panel.curves.points(three.path) == {
+        1: ([1, 2], pytest.approx([0.1, 0.2])),
+        2: ([1, 2], pytest.approx([0.3, 0.4])),
+    }
+    names = [item.name() for item in items_of(panel.curves.plot)]
+    assert names == ["three, 2 members", None]
+
+
+def test_where_a_member_begins_is_marked(qtbot):
+    curves = Curves()
+    qtbot.addWidget(curves)
+    for event in of_members():
+        curves.add(event)
+    assert curves.starts() == {1: 1, 2: 3}
+    assert curves.points("accuracy")[0] == [1, 2, 3, 4]
+    lines = [
+        item
+        for item in curves.plots["Loss"].plotItem.items
+        if getattr(item, "label", None) is not None
+    ]
+    assert [(line.value(), line.label.format) for line in lines] == [
+        (0.5, "member 1"),
+        (2.5, "member 2"),
+    ]
+    # The last of the first member is not joined to the first of the second.
+    assert apart([1, 2, 3, 4], curves.starts().values()).tolist() == [1, 0, 1, 1]
+    curves.clear()
+    assert curves.starts() == {}
+    assert len(curves.plots["Loss"].plotItem.items) == 2  # training, validation
 
 
 def items_of(plot):
