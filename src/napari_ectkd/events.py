@@ -23,13 +23,14 @@ class _Event(BaseModel, frozen=True, extra="forbid"):
 
 
 class Progress(_Event):
-    """`done` of `total` steps of one stage are over."""
+    """`done` of `total` steps of one stage are over; of several things, `of` names it."""
 
     kind: Literal["progress"] = "progress"
     stage: str
     done: int
     total: int
     seconds_left: float | None = None
+    of: str = ""
 
 
 class EpochEnd(_Event):

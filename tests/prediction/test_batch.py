@@ -101,6 +101,19 @@ def test_a_second_start_does_only_what_is_missing_or_changed(
     assert result["done"] == 6  # other settings are other work
 
 
+def test_progress_says_whose_it_is(work, entries):
+    entries[1].path.write_bytes(b"no tomogram")
+    _, events = work(chosen=entries[:3])
+    told = [e for e in events if isinstance(e, Progress)]
+    ended = [i for i, e in enumerate(told) if e.stage == "tomograms"]
+    assert len(ended) == 2  # a file that cannot be opened fails before all others
+    for name, first, last in zip(("t0", "t2"), (0, *ended), ended, strict=False):
+        between = [e for e in told[first:last] if e.stage != "tomograms"]
+        assert {e.of for e in between} == {name}
+        assert between[0].stage == "open"
+        assert any(e.stage == "sweep" and e.done == e.total for e in between)
+
+
 def notes(events):
     return [event for event in events if isinstance(event, Noted)]
 

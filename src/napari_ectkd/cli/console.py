@@ -122,16 +122,17 @@ class Console:
             self._out.print(value)
 
     def _progress(self, event: Progress) -> None:
+        stage = f"{event.stage} {event.of}".rstrip()
         if self._err.is_terminal:
-            if self._task is None or event.stage != self._stage:
+            if self._task is None or stage != self._stage:
                 if self._task is not None:
                     self._bar.remove_task(self._task)
-                self._task = self._bar.add_task(event.stage, total=event.total)
-                self._stage = event.stage
+                self._task = self._bar.add_task(stage, total=event.total)
+                self._stage = stage
             self._bar.update(self._task, completed=event.done, total=event.total)
         elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self._err.print(f"{event.stage}: {event.done}/{event.total}", markup=False)
+            self._err.print(f"{stage}: {event.done}/{event.total}", markup=False)
 
 
 def _epoch_line(event: EpochEnd) -> str:

@@ -140,8 +140,10 @@ def in_this_process(
 ) -> Generator[Event | tuple[TomogramTask, TaskFacts | str], None, None]:
     """Do one task after the other, each with all threads."""
     for task in tasks:
+        # Before its file is opened, which may take a while: this one is at work now.
+        yield Progress(stage="open", done=0, total=1, of=task.name)
         try:
-            facts: TaskFacts | str = yield from run_task(task, cancel=cancel)
+            facts: TaskFacts | str = yield from _named(task, cancel)
         except CancelledError:
             raise
         except EctkdError as error:
@@ -149,6 +151,19 @@ def in_this_process(
         except Exception:  # noqa: BLE001  noted down with its traceback, others go on
             facts = traceback.format_exc()
         yield task, facts
+
+
+def _named(task: TomogramTask, cancel: Cancel) -> Generator[Event, None, TaskFacts]:
+    """Do a task, and say of its progress whose it is."""
+    stream = run_task(task, cancel=cancel)
+    while True:
+        try:
+            event = next(stream)
+        except StopIteration as end:
+            facts: TaskFacts = end.value
+            return facts
+        is_progress = isinstance(event, Progress)
+        yield event.model_copy(update={"of": task.name}) if is_progress else event
 
 
 def _run_tasks(
