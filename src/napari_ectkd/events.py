@@ -23,7 +23,7 @@ class _Event(BaseModel, frozen=True, extra="forbid"):
 
 
 class Progress(_Event):
-    """`done` of `total` steps of one stage are over; of several things, `of` names it."""
+    """`done` of `total` steps of a stage are over; `of` names one of several things."""
 
     kind: Literal["progress"] = "progress"
     stage: str

@@ -129,4 +129,7 @@ def contrast_guess(tomogram: Tomogram) -> str:
     seen, other = (
         ("dark", "--no-invert") if tomogram.is_inverted else ("bright", "--invert")
     )
-    return f"{tomogram.name}: protein looks {seen} (a guess; {other} if it is not)"
+    return (
+        f"{tomogram.name}: protein looks {seen} (a guess; if it is not: {other}, or "
+        "the tick in step 1 of the window)"
+    )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QLabel, QPushButton
 
-from napari_ectkd.errors import EctkdError
+from napari_ectkd.errors import DataError, EctkdError
+from napari_ectkd.gui.batch_table import BatchTable
 from napari_ectkd.gui.classes_table import ClassesTable
 from napari_ectkd.gui.device_chooser import DeviceChooser
 from napari_ectkd.gui.editors import ChoiceEdit
@@ -21,8 +21,15 @@ from napari_ectkd.gui.run_list import RunChooser
 from napari_ectkd.gui.score_histogram import ScoreHistogram
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.status import JobStatus
+from napari_ectkd.gui.tomogram_batch import (
+    BatchOrder,
+    TomogramBatch,
+    n_found,
+    picks_of,
+)
+from napari_ectkd.gui.tomogram_chooser import TomogramChooser
 from napari_ectkd.io.picks import UNLABELED
-from napari_ectkd.io.star import read_picks, write_picks
+from napari_ectkd.io.star import write_picks
 from napari_ectkd.models.checkpoint import CheckpointInfo, read_info
 from napari_ectkd.models.registry import find_model
 from napari_ectkd.training.run_list import find_runs
@@ -35,10 +42,8 @@ if TYPE_CHECKING:
     from napari_ectkd.io.picks import Picks
     from napari_ectkd.io.tomogram import Tomogram
 
-_THIS, _ALL = "this", "all"
 _PICKS, _SWEEP = "picks", "sweep"
-LEAST_CONFIDENCE = 0.2
-"""Of the hits of a sweep that are kept: the slider hides those that are unsure."""
+_NO_PICKS = "No picks to classify: pick particles in step 1, or sweep"
 
 
 class ClassifyPanel(Panel):
@@ -53,10 +58,12 @@ class ClassifyPanel(Panel):
         self.model = RunChooser()
         self.about = QLabel(wordWrap=True)
         self.what = ChoiceEdit([(_PICKS, "the picks"), (_SWEEP, "every place (sweep)")])
-        self.scope = ChoiceEdit([(_THIS, "this tomogram"), (_ALL, "all tomograms")])
+        self.tomograms = TomogramChooser(self.session)
         self.device = DeviceChooser()
         self.start_button = QPushButton("Classify")
         self.status = JobStatus(self.job)
+        self.batch = TomogramBatch(self.session, self.job)
+        self.table = BatchTable(self.batch)
         self.filters = FilterForm(self.session)
         self.classes = ClassesTable(self.session, is_editable=False)
         self.histogram = ScoreHistogram(self.session)
@@ -67,11 +74,6 @@ class ClassifyPanel(Panel):
         self.learn_status = JobStatus(self.learning)
         self.correct_button = QPushButton("Train again with corrections")
         self.save_button = QPushButton("Save STAR…")
-        self._queue: list[Tomogram] = []
-        self._at_work: Tomogram | None = None
-        self._is_sweep = False
-        self._n_classified = 0
-        self._folder: tempfile.TemporaryDirectory | None = None
         self._build()
         self._connect()
         self.refresh_runs()
@@ -80,24 +82,44 @@ class ClassifyPanel(Panel):
         """Return why nothing can be classified, or nothing."""
         if self.job.is_active:
             return "Classification is at work"
-        if self.session.current is None:
-            return "Open a tomogram first"
+        if problem := self.tomograms.problem():
+            return problem
         if self.model.value() is None:
             return "Choose a model: train or distill one, or browse for a run"
         if self.what.value() == _SWEEP:
             return self._sweep_problem()
-        if not any(len(self.session.picks(t.name)) for t in self._chosen()):
-            return "No picks to classify: pick particles in step 1, or sweep"
+        # Files may be many; whether they have picks is seen at the start.
+        opened = {t.path: t.name for t in self.session.tomograms.values()}
+        paths = self.tomograms.paths()
+        if all(p in opened and not len(self.session.picks(opened[p])) for p in paths):
+            return _NO_PICKS
         return ""
 
     def start(self) -> None:
-        """Classify the picks of the chosen tomograms, or sweep them, one by one."""
+        """Classify the picks of the chosen tomograms, or sweep them."""
         is_sweep = self.what.value() == _SWEEP
-        self._queue = [
-            t for t in self._chosen() if is_sweep or len(self.session.picks(t.name))
-        ]
-        self._n_classified = 0
-        self._next()
+        try:
+            entries = self.tomograms.entries()
+            n_chosen = len(entries)
+            if not is_sweep:
+                entries = [e for e in entries if len(picks_of(e, self.session))]
+            if not entries:
+                raise DataError(_NO_PICKS)
+            order = BatchOrder(
+                entries,
+                is_sweep,
+                self.model.value(),
+                str(self.device.value()),
+                self.tomograms.results_folder(),
+            )
+            self.batch.start(order)
+        except EctkdError as error:
+            self.status.say(str(error), is_error=True)
+            return
+        self.status.clear()
+        if n_left_out := n_chosen - len(entries):
+            self.status.warn(f"{n_left_out} tomograms have no picks and are left out")
+        self._refresh()
 
     def learn_again(self) -> None:
         """Let the chosen model learn from what was said of its hits, as a new run."""
@@ -134,11 +156,12 @@ class ClassifyPanel(Panel):
         form.addRow("Model", self.model)
         form.addRow(self.about)
         form.addRow("Look at", self.what)
-        form.addRow("Of", self.scope)
+        form.addRow("Of", self.tomograms)
         form.addRow("Device", self.device)
         self.column.addLayout(form)
         self.column.addWidget(self.start_button)
         self.column.addWidget(self.status)
+        self.column.addWidget(self.table)
         self.add_heading("Shown")
         self.column.addWidget(self.classes)
         self.column.addWidget(self.filters)
@@ -164,38 +187,18 @@ class ClassifyPanel(Panel):
         self.correct_button.clicked.connect(self.correct_requested)
         self.model.valueChanged.connect(self._refresh)
         self.what.valueChanged.connect(self._refresh)
-        self.scope.valueChanged.connect(self._refresh)
+        self.tomograms.valueChanged.connect(self._refresh)
         self.classes.chosen.connect(self.histogram.choose)
         self.learning.ended.connect(self._refresh)
         self.refine_button.clicked.connect(self.learn_again)
         self.job.done.connect(self._on_done)
-        self.job.ended.connect(self._on_ended)
+        self.job.ended.connect(self._refresh)
+        self.batch.said.connect(lambda text, bad: self.status.say(text, is_error=bad))
         session.tomograms_changed.connect(self.refresh_runs)
         session.current_changed.connect(self._refresh)
         session.picks_changed.connect(self._refresh)
         for title in ("Training", "Distillation"):
             self.jobs.job(title, can_go_on=True).ended.connect(self.refresh_runs)
-
-    def _chosen(self) -> list[Tomogram]:
-        if self.scope.value() == _ALL:
-            return list(self.session.tomograms.values())
-        return [self.session.current] if self.session.current else []
-
-    def _next(self) -> None:
-        """Start on the next tomogram of the queue."""
-        tomogram = self._at_work = self._queue.pop(0)
-        self._folder = tempfile.TemporaryDirectory(prefix="ectkd-classify-")
-        folder = Path(self._folder.name)
-        try:
-            picks = self.session.picks(tomogram.name)
-            write_picks(folder / "picks.star", picks, tomogram.voxel_size)
-            self.job.start(self._command(tomogram, folder), folder)
-        except EctkdError as error:
-            self._queue.clear()
-            self.status.say(str(error), is_error=True)
-            return
-        self.status.clear()
-        self._refresh()
 
     def _sweep_problem(self) -> str:
         try:
@@ -214,58 +217,28 @@ class ClassifyPanel(Panel):
             )
         return ""
 
-    def _command(self, tomogram: Tomogram, folder: Path) -> list[str]:
-        self._is_sweep = self.what.value() == _SWEEP
-        arguments = ["sweep" if self._is_sweep else "classify"]
-        arguments += [str(tomogram.path.absolute())]
-        # All predictions are asked for: the slider alone hides those that are unsure.
-        least = "0"
-        if self._is_sweep:
-            least = str(LEAST_CONFIDENCE)
-        else:
-            arguments += ["--picks", str(folder / "picks.star")]
-        arguments += ["--min-confidence", least]
-        arguments += ["--model", str(self.model.value())]
-        arguments += ["--out", str(folder / "classes.star")]
-        arguments += ["--voxel-size", repr(tomogram.voxel_size)]
-        arguments += ["--invert" if tomogram.is_inverted else "--no-invert"]
-        if tomogram.tilt_range is not None:
-            arguments += ["--tilt-range", *map(str, tomogram.tilt_range)]
-        arguments += ["--device", str(self.device.value())]
-        return [*arguments, "--job", str(folder)]
-
-    def _on_done(self) -> None:
-        try:
-            classified = read_picks(self.job.folder / "classes.star")
-            info = read_info(self.model.value())
-        except EctkdError as error:
-            self.status.say(str(error), is_error=True)
+    def _on_done(self, result: dict[str, Any]) -> None:
+        if self.status.is_error:
+            return  # results that could not be taken have been said
+        rows, done, kept = self.batch.rows, result["done"], result["kept"]
+        n, is_sweep = n_found(rows), self.batch.is_sweep
+        text = f"{n:,} particles found." if is_sweep else f"{n:,} picks classified."
+        if result["failed"] == len(rows) == 1:
+            self.status.say(rows[0].error, is_error=True)
             return
-        if not self._n_classified:
-            diameters = {**self.session.overlay.diameters, **info.diameters}
-            self.session.set_overlay(
-                min_confidence=info.min_confidence, diameters=diameters
-            )
-        self._n_classified += int((classified.prediction != UNLABELED).sum())
-        if not self._is_sweep:
-            self.session.merge_predictions(classified)
-            self.status.say(f"{self._n_classified} picks classified.")
-            return
-        name = self._at_work.name
-        n_new = self.session.take_swept(name, classified)
-        self.status.say(
-            f"{self._n_classified} particles found. In {name} {n_new} of them are new, "
-            "the others lie on picks."
-        )
-
-    def _on_ended(self) -> None:
-        if self._folder is not None:
-            self._folder.cleanup()
-        if self._queue and not self.status.is_error and not self.job.is_cancelling:
-            self._next()
-        else:
-            self._queue.clear()
-        self._refresh()
+        if result["failed"]:
+            text += f" {result['failed']} of {len(rows)} tomograms failed."
+        if len(rows) > 1:
+            text += f" All results are in {self.batch.folder}."
+        elif is_sweep and rows[0].state == "done":
+            n_new = self.batch.n_new
+            text += f" In {rows[0].name} {n_new} of them are new, the others lie on "
+            text += "picks."
+        if kept and done + result["failed"]:
+            text += f" Nothing had changed in {kept} of them: their results were kept."
+        elif kept:
+            text += " Nothing had changed since the last start: results were kept."
+        self.status.say(text)
 
     def _save(self) -> None:
         path, _ = QFileDialog.getSaveFileName(
@@ -282,6 +255,15 @@ class ClassifyPanel(Panel):
 
     def _refresh(self) -> None:
         is_sweep = self.what.value() == _SWEEP
+        path = self.model.value()
+        if path is not None:
+            name = path.stem if path.suffix == ".safetensors" else path.name
+            self.tomograms.propose(f"{'sweep' if is_sweep else 'classify'}-{name}")
+        if not self.job.is_active and not self.tomograms.is_one:
+            self.batch.look_at(self.tomograms.results_folder())
+        is_many = len(self.batch.rows) > 1 and self.job.is_active
+        has_rows = bool(self.batch.rows) and not self.tomograms.is_one
+        self.table.setVisible(is_many or has_rows)
         self.start_button.setText("Sweep" if is_sweep else "Classify")
         hint = (
             "Search the whole tomogram, without picking first"

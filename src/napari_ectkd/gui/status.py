@@ -107,7 +107,8 @@ class JobStatus(QWidget):
     def _show(self, event: Event) -> None:
         if isinstance(event, Progress):
             self._move(event.done, event.total)
-            self.say(_sentence(event.stage, event.seconds_left))
+            what = f"{event.stage} {event.of}".rstrip()
+            self.say(_sentence(what, event.seconds_left))
         elif isinstance(event, EpochEnd):
             self._move(event.epoch, event.epochs)
             text = f"Epoch {event.epoch} of {event.epochs}"
