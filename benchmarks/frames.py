@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import tempfile
 import time
 from itertools import cycle
@@ -33,6 +34,7 @@ from qtpy.QtTest import QTest
 from machine import commit, processor
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.studio import StudioPanel
+from napari_ectkd.gui.tomogram_batch import RESULTS
 from napari_ectkd.models.checkpoint import (
     CheckpointInfo,
     Normalization,
@@ -172,6 +174,8 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     watch.clear()
     n_hits, started = [], time.perf_counter()
     for _ in range(arguments.sweeps):
+        # Else the second would find all done, and keep it.
+        shutil.rmtree(session.folder / RESULTS, ignore_errors=True)
         watch.run(sweeping)
         if panel.status.is_error:
             raise SystemExit(panel.status.message.text())
