@@ -71,8 +71,14 @@ class JobFolder:
         """Return what the job's work looks at once per batch."""
         return Cancel(self.cancel_path)
 
-    def begin(self) -> None:
+    def begin(self, *, was_queued: bool = False) -> None:
         """Say that this process does the job; forget an earlier cancel request.
+
+        Parameters
+        ----------
+        was_queued
+            Whether somebody may have asked to stop while the job waited for its turn:
+            then the request counts.
 
         Raises
         ------
@@ -86,7 +92,8 @@ class JobFolder:
         make_folder(self.path)
         if self._is_elsewhere():
             raise ConfigError(f"{self.path}: another process is at work in this folder")
-        self.cancel_path.unlink(missing_ok=True)
+        if not was_queued:
+            self.cancel_path.unlink(missing_ok=True)
         self._end_last_line()
         process = psutil.Process()
         with atomic_path(self.path / "process.json") as temporary:

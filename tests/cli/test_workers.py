@@ -3,11 +3,15 @@
 import json
 import shutil
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from napari_ectkd.cli import worker
+from napari_ectkd.cli.console import Console
+from napari_ectkd.cli.drive import drive
 from napari_ectkd.cli.launch import _check
 from napari_ectkd.cli.submit import RunTask, Submission, submit
 from napari_ectkd.errors import ConfigError, DataError
@@ -115,6 +119,33 @@ def test_a_run_handed_to_a_scheduler(ectkd, data, tmp_path):
     assert seen <= {"queued", "running", "new", "interrupted", "finished"}
     assert "queued" in seen
     assert load_checkpoint(run.path)[1].model == "student1"
+
+
+def test_a_request_to_stop_counts_while_the_run_is_queued(tmp_path):
+    run = Run(tmp_path / "run")
+    run.create({"kind": "train"})
+    worked = []
+
+    def stream(cancel):
+        cancel.check()
+        worked.append(True)
+        yield Finished(result={})
+
+    run.request_cancel()
+    with pytest.raises(CancelledError):
+        drive(stream, Console(), run, was_queued=True)
+    assert [event.kind for event in run.events()] == ["cancelled"]
+    # Without a queue the request is of an earlier start, and forgotten.
+    assert run.cancel_path.exists()
+    drive(stream, Console(), run)
+    assert worked == [True]
+    asked = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "main", asked.append)
+        patch.setattr("submitit.JobEnvironment", lambda: SimpleNamespace(num_tasks=1))
+        RunTask("run", False)()
+        RunTask("run", True)()
+    assert asked == [["run", "--queued"], ["run", "--queued", "--resume"]]
 
 
 def test_what_slurm_is_asked_for(tmp_path, monkeypatch):

@@ -226,6 +226,18 @@ def test_cancelling_and_failures_on_a_cluster(work, entries, cluster):
     assert result["failed"] == 1
 
 
+def test_workers_that_take_several_tomograms_at_once_are_warned_of(work, entries):
+    distributed = pytest.importorskip("distributed")
+    from napari_ectkd.prediction.on_dask import on_dask
+
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as cluster:
+        _, events = work(on_dask(cluster.scheduler_address), chosen=entries[:1])
+    [warning] = [e for e in events if isinstance(e, Noted) and e.is_warning]
+    assert "takes 2 tomograms at once" in warning.text
+
+
 def test_no_scheduler_is_said_in_one_line(tmp_path):
     from napari_ectkd.prediction.on_dask import on_dask
 

@@ -29,6 +29,8 @@ def drive(
     make_stream: Callable[[Cancel], Iterable[Event]],
     console: Console,
     job: JobFolder | None = None,
+    *,
+    was_queued: bool = False,
 ) -> dict[str, Any]:
     """Drain a stream; return the result that its `Finished` carries.
 
@@ -40,6 +42,8 @@ def drive(
         Where events are shown.
     job
         Where they are logged too, and where another process may ask to stop.
+    was_queued
+        Whether it may have asked before the work began.
 
     Raises
     ------
@@ -49,7 +53,7 @@ def drive(
         If the stream stops without `Finished`.
     """
     if job is not None:
-        job.begin()
+        job.begin(was_queued=was_queued)
     cancel = job.cancel() if job is not None else Cancel()
     try:
         with _signals_request(cancel), console:

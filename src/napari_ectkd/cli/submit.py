@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from napari_ectkd.cli.worker import RESUME
+from napari_ectkd.cli.worker import QUEUED, RESUME
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.runs import Run
@@ -76,7 +76,8 @@ class RunTask:
             TorchDistributedEnvironment().export(
                 set_cuda_visible_devices=False, overwrite=True
             )
-        return worker.main([self.path, *([RESUME] if self.is_resumed else [])])
+        resume = [RESUME] if self.is_resumed else []
+        return worker.main([self.path, QUEUED, *resume])
 
     def checkpoint(self) -> DelayedSubmission:
         """Return what the scheduler starts again after a time limit or preemption."""
@@ -101,6 +102,7 @@ def submit(run: Run, submission: Submission, *, is_resumed: bool) -> dict[str, A
             "pip install 'napari-ectkd[cluster]'"
         ) from error
     path = run.path.resolve()
+    run.cancel_path.unlink(missing_ok=True)  # of an earlier start
     try:
         executor = submitit.AutoExecutor(
             folder=path / "queue", cluster=submission.submit
@@ -108,7 +110,10 @@ def submit(run: Run, submission: Submission, *, is_resumed: bool) -> dict[str, A
         executor.update_parameters(name=path.name, **_resources(submission))
         job = executor.submit(RunTask(str(path), is_resumed))
     except (RuntimeError, OSError) as error:
-        raise ConfigError(f"the scheduler did not take the run: {error}") from error
+        hint = "; --gpus 0 asks for none" if "gres" in str(error) else ""
+        raise ConfigError(
+            f"the scheduler did not take the run: {str(error).strip()}{hint}"
+        ) from error
     facts = {
         "job": str(job.job_id),
         "scheduler": submission.submit,

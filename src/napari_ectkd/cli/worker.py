@@ -26,12 +26,16 @@ if TYPE_CHECKING:
     from napari_ectkd.events import Event
 
 RESUME = "--resume"
+QUEUED = "--queued"
 
 
-def carry_out(run: Run, console: Console, *, is_resumed: bool) -> dict[str, Any]:
+def carry_out(
+    run: Run, console: Console, *, is_resumed: bool, was_queued: bool = False
+) -> dict[str, Any]:
     """Do what a run's settings say, in this process; return the result.
 
     The first of several processes shows and logs what happens; the others are silent.
+    One that was queued may have been cancelled before it began.
 
     Raises
     ------
@@ -43,7 +47,12 @@ def carry_out(run: Run, console: Console, *, is_resumed: bool) -> dict[str, Any]
     is_first = rank_from_environment() == 0
     try:
         if is_first:
-            return drive(lambda c: stream_of(run, is_resumed, c), console, run)
+            return drive(
+                lambda c: stream_of(run, is_resumed, c),
+                console,
+                run,
+                was_queued=was_queued,
+            )
         for _event in stream_of(run, is_resumed, Cancel(run.cancel_path)):
             continue
         return {}
@@ -87,7 +96,11 @@ def main(arguments: Sequence[str]) -> int:
     from napari_ectkd.cli.app import exit_code
 
     path, *rest = arguments
-    return exit_code(lambda: carry_out(Run(path), Console(), is_resumed=RESUME in rest))
+    return exit_code(
+        lambda: carry_out(
+            Run(path), Console(), is_resumed=RESUME in rest, was_queued=QUEUED in rest
+        )
+    )
 
 
 if __name__ == "__main__":

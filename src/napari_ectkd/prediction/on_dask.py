@@ -75,13 +75,22 @@ def _connect(scheduler: str) -> Client:
 def _run(
     client: Client, scheduler: str, tasks: Sequence[TomogramTask], cancel: Cancel
 ) -> Generator[Event | tuple[TomogramTask, TaskFacts | str], None, None]:
-    n_workers = len(client.scheduler_info(n_workers=-1)["workers"])
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
     yield Noted(
-        text=f"{n_workers} workers at {scheduler}"
-        if n_workers
+        text=f"{len(workers)} workers at {scheduler}"
+        if workers
         else "the scheduler has no workers yet: waiting for some",
-        is_warning=not n_workers,
+        is_warning=not workers,
     )
+    most = max((worker["nthreads"] for worker in workers), default=1)
+    if most > 1:
+        yield Noted(
+            text=f"a worker takes {most} tomograms at once, which share its memory and "
+            "its cores: start workers with one thread (`dask worker --nthreads 1`, "
+            "cores=1 in dask-jobqueue) and say by OMP_NUM_THREADS how many cores a "
+            "tomogram gets",
+            is_warning=True,
+        )
     content = checkpoint_path(tasks[0].model).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     client.register_plugin(_Model(content, digest))
