@@ -22,7 +22,8 @@ from napari_ectkd.models.checkpoint import (
 )
 from napari_ectkd.models.registry import build_model
 from napari_ectkd.prediction.config import SweepConfig
-from napari_ectkd.prediction.sweep import SweepFiles, sweep_tomogram
+from napari_ectkd.prediction.sweep import sweep_tomogram
+from napari_ectkd.prediction.tile_search import SweepFiles
 
 
 @pytest.fixture

@@ -83,8 +83,9 @@ def sweep(
 
     def stream(cancel: Cancel) -> Iterator[Event]:
         from napari_ectkd.io.star import write_picks
-        from napari_ectkd.prediction.sweep import SweepFiles, sweep_tomogram
+        from napari_ectkd.prediction.sweep import sweep_tomogram
         from napari_ectkd.prediction.task import unfinished_file
+        from napari_ectkd.prediction.tile_search import SweepFiles
 
         files = SweepFiles(mask, scores, unfinished_file(out), out.resolve().parent)
         opened = with_options(found[0], of).open()

@@ -20,69 +20,36 @@ from napari_ectkd.dataset.crop import is_same_voxel_size
 from napari_ectkd.dataset.normalize import tomogram_statistics
 from napari_ectkd.devices import choose_device, choose_precision
 from napari_ectkd.errors import ConfigError
-from napari_ectkd.events import Noted, Progress
+from napari_ectkd.events import Noted
 from napari_ectkd.io.picks import NONE, Picks
-from napari_ectkd.io.scores import ScoresWriter, unfinished_path
 from napari_ectkd.io.star import DIAMETER
 from napari_ectkd.models.checkpoint import load_checkpoint
 from napari_ectkd.models.sweepable import Sweepable
 from napari_ectkd.picking.blobs import SCORE
 from napari_ectkd.prediction.fit_for import disagreements
-from napari_ectkd.prediction.grid import Grid, size
 from napari_ectkd.prediction.mask import Mask
 from napari_ectkd.prediction.peaks import (
     Candidates,
-    find_candidates,
     judged,
     separated,
 )
 from napari_ectkd.prediction.resample import resample_tomogram, room_for_resampled
 from napari_ectkd.prediction.scorers import PatchScorer, SweepScorer
-from napari_ectkd.prediction.tile_work import TileWork
-from napari_ectkd.prediction.unfinished import Unfinished, work_key
+from napari_ectkd.prediction.tile_search import SweepFiles, TileSearch, search_tiles
+from napari_ectkd.prediction.unfinished import work_key
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
     import torch
-    from numpy.typing import NDArray
     from torch import nn
 
-    from napari_ectkd.dataset.normalize import Statistics
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.io.tomogram import Tomogram
     from napari_ectkd.models.checkpoint import CheckpointInfo
     from napari_ectkd.prediction.config import SweepConfig
-    from napari_ectkd.prediction.grid import Spans
     from napari_ectkd.prediction.scorers import Scorer
-
-TILE = 256
-"""Edge of a tile with its rim in voxels, where nobody says otherwise: 0.3 GB of memory
-in each thread. Larger ones waste less on the rim and fit the caches less."""
-
-
-@dataclass(frozen=True)
-class SweepFiles:
-    """What a sweep reads and writes besides model and tomogram.
-
-    Attributes
-    ----------
-    mask
-        Volume of the tomogram's shape; only where it is above 0 there are picks.
-    scores
-        Folder for the scores of all positions.
-    unfinished
-        File for what has been found, if the sweep is interrupted; it goes on from
-        there. None: nothing is kept.
-    room
-        Folder where a resampled tomogram may lie meanwhile.
-    """
-
-    mask: Path | None = None
-    scores: Path | None = None
-    unfinished: Path | None = None
-    room: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -93,34 +60,11 @@ class SweptTomogram:
     facts: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class _Sweep:
-    """A sweep whose settings have been checked."""
-
-    tomogram: Tomogram
-    config: SweepConfig
-    files: SweepFiles
-    info: CheckpointInfo
-    scorer: Scorer
-    device: torch.device
-    diameters: dict[str, float]
-    mask: Mask | None
-    key: str
-
-    @property
-    def temperature(self) -> float:
-        return self.info.temperature
-
-    @property
-    def grid(self) -> Grid:
-        return Grid.over(self.tomogram, self.info.box, self.scorer.stride)
-
-
 def sweep_tomogram(
     model_path: Path,
     tomogram: Tomogram,
     config: SweepConfig,
-    files: SweepFiles = SweepFiles(),
+    files: SweepFiles | None = None,
     *,
     cancel: Cancel,
 ) -> Generator[Event, None, SweptTomogram]:
@@ -138,7 +82,7 @@ def sweep_tomogram(
     config
         Stride, threshold, diameters, device.
     files
-        Mask, scores, and what is kept on an interruption.
+        Mask, scores, and what is kept on an interruption; default: nothing of these.
     cancel
         Looked at once per tile.
 
@@ -148,6 +92,7 @@ def sweep_tomogram(
         If the model cannot be loaded or swept, the mask does not fit, or there is no
         such device. Raised by the call itself.
     """
+    files = files or SweepFiles()
     model, info = load_checkpoint(model_path)
     device = choose_device(config.device)
     mask = None if files.mask is None else Mask.open(files.mask, tomogram)
@@ -155,7 +100,7 @@ def sweep_tomogram(
         "scores": files.scores,
         "mask": mask and mask.facts(),
     }
-    sweep = _Sweep(
+    search = TileSearch(
         tomogram,
         config,
         files,
@@ -167,8 +112,8 @@ def sweep_tomogram(
         work_key(model_path, tomogram, settings),
     )
     if is_same_voxel_size(info.voxel_size, tomogram.voxel_size):
-        _ = sweep.grid  # no box fits: said now
-    return _run(sweep, cancel)
+        _ = search.grid  # no box fits: said now
+    return _run(search, cancel)
 
 
 def make_scorer(
@@ -223,24 +168,24 @@ def class_diameters(info: CheckpointInfo, config: SweepConfig) -> dict[str, floa
     }
 
 
-def _run(sweep: _Sweep, cancel: Cancel) -> Generator[Event, None, SweptTomogram]:
+def _run(search: TileSearch, cancel: Cancel) -> Generator[Event, None, SweptTomogram]:
     started = time.monotonic()
-    original, info = sweep.tomogram, sweep.info
-    yield from _what_to_know(sweep)
+    original, info = search.tomogram, search.info
+    yield from _what_to_know(search)
     statistics = tomogram_statistics(original, info.voxel_size)
     with ExitStack() as stack:
         if not is_same_voxel_size(info.voxel_size, original.voxel_size):
-            room = sweep.files.room or original.path.parent
+            room = search.files.room or original.path.parent
             folder = stack.enter_context(room_for_resampled(room))
             resampled = yield from resample_tomogram(
                 original, info.voxel_size, folder, cancel=cancel
             )
-            mask = sweep.mask and replace(
-                sweep.mask, ratio=info.voxel_size / original.voxel_size
+            mask = search.mask and replace(
+                search.mask, ratio=info.voxel_size / original.voxel_size
             )
-            sweep = replace(sweep, tomogram=resampled, mask=mask)
-        found = yield from _candidates(sweep, statistics, cancel)
-    picks = _picks(sweep, found)
+            search = replace(search, tomogram=resampled, mask=mask)
+        found = yield from search_tiles(search, statistics, cancel)
+    picks = _picks(search, found)
     names, counts = np.unique(picks.prediction.astype(str), return_counts=True)
     seconds = time.monotonic() - started
     n_voxels = int(np.prod(original.shape))
@@ -250,8 +195,8 @@ def _run(sweep: _Sweep, cancel: Cancel) -> Generator[Event, None, SweptTomogram]
             "n": len(picks),
             "counts": {str(n): int(c) for n, c in zip(names, counts, strict=True)},
             "classes": info.classes,
-            "diameters": sweep.diameters,
-            "n_positions": sweep.grid.n_positions,
+            "diameters": search.diameters,
+            "n_positions": search.grid.n_positions,
             "voxels": n_voxels,
             "seconds": seconds,
             "voxels_per_second": n_voxels / seconds,
@@ -260,10 +205,10 @@ def _run(sweep: _Sweep, cancel: Cancel) -> Generator[Event, None, SweptTomogram]
     )
 
 
-def _what_to_know(sweep: _Sweep) -> Generator[Event, None, None]:
-    info = sweep.info
+def _what_to_know(search: TileSearch) -> Generator[Event, None, None]:
+    info = search.info
     yield from disagreements(
-        info, sweep.tomogram, resampled="the whole tomogram is resampled once"
+        info, search.tomogram, resampled="the whole tomogram is resampled once"
     )
     if NONE not in info.classes:
         yield Noted(
@@ -273,130 +218,20 @@ def _what_to_know(sweep: _Sweep) -> Generator[Event, None, None]:
         )
     silent = [
         name
-        for name in sweep.diameters
-        if name not in sweep.config.diameters and name not in info.diameters
+        for name in search.diameters
+        if name not in search.config.diameters and name not in info.diameters
     ]
     if silent:
         yield Noted(
             text=f"no diameter known of {', '.join(silent)}: half the box is taken, "
-            f"{sweep.diameters[silent[0]]:g} Å (--diameters.{silent[0]} to say)"
+            f"{search.diameters[silent[0]]:g} Å (--diameters.{silent[0]} to say)"
         )
 
 
-def _candidates(
-    sweep: _Sweep, statistics: Statistics, cancel: Cancel
-) -> Generator[Event, None, Candidates]:
-    """Score all tiles; return the peaks of each."""
-    grid, scorer, info = sweep.grid, sweep.scorer, sweep.info
-    n_classes = len(info.classes)
-    tiles = grid.tiles(scorer.window_px, most_voxels=(sweep.config.tile or TILE) ** 3)
-    parts: list[Candidates] = []
-    unfinished = None
-    is_resumed = False
-    if sweep.files.unfinished is not None:
-        unfinished = Unfinished(sweep.files.unfinished, sweep.key)
-        kept = unfinished.load()
-        scores = sweep.files.scores
-        if kept is not None and (scores is None or unfinished_path(scores).exists()):
-            is_resumed = True
-            tiles, parts = kept[0], [kept[1]]
-            left = sum(map(size, tiles)) / grid.n_positions
-            yield Noted(text=f"going on where it stopped, {1 - left:.0%} were done")
-    writer = _scores_writer(sweep, is_resumed)
-    work = TileWork(
-        tiles, lambda tile: _work_on_tile(sweep, statistics, tile), sweep.device
-    )
-    total = sum(map(size, tiles))
-    started, done, n_halved = time.monotonic(), 0, 0
-    results = work.results()
-    try:
-        for tile, result in results:
-            parts.append(result.candidates)
-            if writer is not None and result.logits is not None:
-                writer.write(tile, result.logits)
-            done += size(tile)
-            if work.n_halved > n_halved:
-                n_halved = work.n_halved
-                yield Noted(text="not enough memory: going on with smaller tiles")
-            spent = time.monotonic() - started
-            yield Progress(
-                stage="sweep",
-                done=done,
-                total=total,
-                seconds_left=spent / done * (total - done),
-            )
-            if unfinished is not None and unfinished.is_due():
-                unfinished.save(work.remaining(), parts, n_classes)
-            cancel.check()
-    except BaseException:
-        if unfinished is not None and done:
-            unfinished.save(work.remaining(), parts, n_classes)
-        raise
-    finally:
-        results.close()
-    if writer is not None:
-        writer.finish()
-    if unfinished is not None:
-        unfinished.remove()
-    return Candidates.joined(parts, n_classes)
-
-
-@dataclass(frozen=True)
-class _TileResult:
-    candidates: Candidates
-    logits: NDArray[np.float32] | None
-
-
-def _work_on_tile(sweep: _Sweep, statistics: Statistics, tile: Spans) -> _TileResult:
-    grid, info = sweep.grid, sweep.info
-    if sweep.mask is not None and not sweep.mask.touches(grid, tile):
-        return _TileResult(Candidates.joined([], len(info.classes)), None)
-    # One position more on each side: whether a peak is one depends on its neighbors.
-    wider = grid.widened(tile, 1)
-    voxels = sweep.tomogram.read(grid.region(wider, sweep.scorer.window_px))
-    voxels -= np.float32(statistics.mean)
-    voxels /= np.float32(statistics.std)
-    logits = sweep.scorer(voxels)
-    candidates = find_candidates(
-        logits,
-        wider,
-        tile,
-        info.classes,
-        least_confidence=sweep.config.min_confidence,
-        temperature=sweep.temperature,
-    )
-    if sweep.mask is not None:
-        inside = sweep.mask.is_inside(grid.voxels(candidates.positions))
-        candidates = candidates[inside]
-    if sweep.files.scores is None:
-        return _TileResult(candidates, None)
-    core = tuple(
-        slice(a - first, b - first)
-        for (a, b), (first, _) in zip(tile, wider, strict=True)
-    )
-    return _TileResult(candidates, logits[(slice(None), *core)].cpu().numpy())
-
-
-def _scores_writer(sweep: _Sweep, is_resumed: bool) -> ScoresWriter | None:
-    if sweep.files.scores is None:
-        return None
-    voxel_size = sweep.tomogram.voxel_size
-    return ScoresWriter(
-        sweep.files.scores,
-        sweep.grid.shape,
-        classes=sweep.info.classes,
-        step=sweep.scorer.stride * voxel_size,
-        origin=[sweep.info.box // 2 * voxel_size] * 3,
-        temperature=sweep.temperature,
-        tomogram=sweep.tomogram.name,
-        is_resumed=is_resumed,
-    )
-
-
-def _picks(sweep: _Sweep, candidates: Candidates) -> Picks:
+def _picks(search: TileSearch, candidates: Candidates) -> Picks:
     """Return the candidates that are far enough apart, as picks."""
-    tomogram, config, classes = sweep.tomogram, sweep.config, sweep.info.classes
-    positions = sweep.grid.voxels(candidates.positions) * tomogram.voxel_size
+    tomogram, config, classes = search.tomogram, search.config, search.info.classes
+    positions = search.grid.voxels(candidates.positions) * tomogram.voxel_size
     is_inside = (positions >= config.border) & (
         positions <= tomogram.extent - config.border
     )
@@ -405,13 +240,13 @@ def _picks(sweep: _Sweep, candidates: Candidates) -> Picks:
     kept = separated(
         placed,
         classes,
-        sweep.diameters,
+        search.diameters,
         config.distance,
-        temperature=sweep.temperature,
+        temperature=search.temperature,
     )
     placed = placed[kept[: config.max_picks]]
     predicted, evidence, probabilities = judged(
-        placed.logits, classes, sweep.temperature
+        placed.logits, classes, search.temperature
     )
     names = np.array(classes, dtype=object)[predicted]
     rows = np.arange(len(placed))
@@ -422,6 +257,6 @@ def _picks(sweep: _Sweep, candidates: Candidates) -> Picks:
         confidence=probabilities[rows, predicted],
         probabilities=pd.DataFrame(probabilities, columns=list(classes)),
         foreign=pd.DataFrame(
-            {SCORE: evidence, DIAMETER: [sweep.diameters[name] for name in names]}
+            {SCORE: evidence, DIAMETER: [search.diameters[name] for name in names]}
         ),
     )

@@ -18,7 +18,8 @@ from napari_ectkd.io.star import read_picks, write_picks
 from napari_ectkd.io.tomogram_list import TomogramEntry
 from napari_ectkd.prediction.config import ClassifyConfig, SweepConfig
 from napari_ectkd.prediction.picks import classify_picks
-from napari_ectkd.prediction.sweep import SweepFiles, sweep_tomogram
+from napari_ectkd.prediction.sweep import sweep_tomogram
+from napari_ectkd.prediction.tile_search import SweepFiles
 from napari_ectkd.prediction.unfinished import work_key
 
 if TYPE_CHECKING:
