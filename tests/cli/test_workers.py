@@ -213,6 +213,9 @@ def test_an_ensemble_is_one_teacher(ectkd, work, tmp_path):
     epochs = [e for e in Run(out).events() if isinstance(e, EpochEnd)]
     assert [(e.epoch, e.epochs) for e in epochs] == [(n, 6) for n in range(1, 7)]
     assert [e.member for e in epochs] == [1, 1, 2, 2, 3, 3]
+    card = json.loads(Run(out).card_path.with_suffix(".json").read_text())
+    assert (card["name"], card["ensemble"]["members"]) == ("ensemble", 3)
+    assert f"member {best + 1} of an ensemble of 3" in Run(out).card_path.read_text()
     # They were validated on the same part.
     supports = [
         {
@@ -228,10 +231,17 @@ def test_an_ensemble_is_one_teacher(ectkd, work, tmp_path):
         *["distill", "--teacher", out, *settings, "--out", tmp_path / "student"],
         "--json",
     )
-    assert [row["role"] for row in student.json["comparison"]] == [
-        *["teacher"] * 3,
-        "student",
-    ]
+    card = Run(tmp_path / "student").card_path.read_text()
+    assert "- Teachers: ensemble\n" in card
+    *each, together, ours = student.json["comparison"]
+    assert [row["role"] for row in each] == ["teacher"] * 3
+    assert (together["role"], ours["role"]) == ("teachers", "student")
+    for key in ("parameters", "macs", "ms_per_subtomogram"):
+        assert together[key] == pytest.approx(sum(row[key] for row in each))
+    for row in (*each, together, ours):
+        assert 0 <= row["calibration_error"] <= 1
+        assert row["kept"] >= 0.5  # at most half of the predictions are unknown
+        assert row["precision"] >= row["val_accuracy"] - 1e-9
     assert "finished" in ectkd("train", "--out", out, "--resume").error
 
 

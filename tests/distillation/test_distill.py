@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 from napari_ectkd.dataset.augment import wedge_rotations
 from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.dataset.sources import load_dataset
+from napari_ectkd.dataset.split import Split
 from napari_ectkd.distillation import distill as stage
 from napari_ectkd.distillation.config import DistillConfig
 from napari_ectkd.distillation.soft_labels import (
@@ -29,6 +31,7 @@ from napari_ectkd.runs import Run
 from napari_ectkd.simulation.config import SubtomogramSimulation
 from napari_ectkd.simulation.subtomograms import simulate_subtomograms
 from napari_ectkd.training import loop
+from napari_ectkd.training.batches import Material
 from napari_ectkd.training.objective import Batch
 
 CLASSES = ["barrel", "disc", "dumbbell", "helix", "ring", "shell", "tripod", "none"]
@@ -223,8 +226,14 @@ def test_two_teachers_count_as_their_mean(learn, teacher, untrained, monkeypatch
     opinions, _ = ask([teacher, other], data, data.classes)
     torch.testing.assert_close(seen[0], (opinions[0] + opinions[1]) / 2)
     rows = events[-1].result["comparison"]
-    assert [row["role"] for row in rows] == ["teacher", "teacher", "student"]
-    assert [row["name"] for row in rows] == ["teacher", "other", "compact"]
+    roles = ["teacher", "teacher", "teachers", "student"]
+    assert [row["role"] for row in rows] == roles
+    assert [row["name"] for row in rows] == [
+        "teacher",
+        "other",
+        "2 together",
+        "compact",
+    ]
     stages = {e.stage for e in events if isinstance(e, Progress)}
     assert {"soft labels of teacher", "soft labels of other"} <= stages
 
@@ -246,13 +255,20 @@ def test_what_teachers_said_is_kept_for_a_resumed_run(untrained, data, tmp_path)
     config = DistillConfig(precision="float32", device="cpu")
     teachers = [load_teacher(untrained())]
     path = tmp_path / "soft.safetensors"
-    asked = (teachers, data, data.classes, config, Cancel())
+    every = np.arange(len(data))
+    split = Split(every, every[:0], "")
+    of = data.targets(data.classes)
+    material = Material(data, split, of, data.classes, "as it was")
+    asked = (teachers, material, config, Cancel())
     said = value_of(ask_once(path, *asked))
     assert list(ask_once(path, *asked)) == []  # nobody is asked
     assert torch.equal(value_of(ask_once(path, *asked)), said)
     other = [load_teacher(untrained("b", "residual_small"))]
     again = value_of(ask_once(path, other, *asked[1:]))
     assert not torch.allclose(again, said)
+    assert list(ask_once(path, other, *asked[1:])) == []
+    changed = replace(material, fingerprint="otherwise")
+    assert list(ask_once(path, other, changed, *asked[2:]))  # they are asked again
 
 
 def test_a_student_learns_of_unlabeled_ones_what_the_teacher_thinks(
@@ -282,6 +298,15 @@ def test_a_student_learns_of_unlabeled_ones_what_the_teacher_thinks(
     )
     # Each set is scaled by its own statistics, in the stage as by itself.
     torch.testing.assert_close(said[0, 24:], opinion, rtol=1e-4, atol=1e-4)
+    card = run.card_path.read_text()
+    assert "- Unlabeled subtomograms: 32\n" in card
+    # Other unlabeled ones are other data, also where the labeled ones are the same.
+    stream, other = learn("without", epochs=1)
+    list(stream)
+    prints = [
+        json.loads(r.environment_path.read_text())[0]["data"] for r in (run, other)
+    ]
+    assert prints[0] != prints[1]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from napari_ectkd.runs import Run
 from napari_ectkd.training.config import EnsembleConfig, SuspectConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from napari_ectkd.cli.console import Console
     from napari_ectkd.events import Cancel, Event
@@ -176,31 +176,38 @@ def show_model(console: Console, result: dict[str, Any]) -> None:
 
 
 def show_comparison(console: Console, rows: list[dict[str, Any]]) -> None:
-    """Show what teachers and student cost, and how well they do."""
+    """Show what teachers and student cost, and how well they do, a column each.
+
+    Several teachers are one column, what they are together.
+    """
+    if "teachers" in {row["role"] for row in rows}:
+        rows = [row for row in rows if row["role"] != "teacher"]
     slowest = max(row["ms_per_subtomogram"] for row in rows)
+    lines: dict[str, Callable[[dict[str, Any]], str]] = {
+        "parameters": lambda row: f"{row['parameters']:,}",
+        "MACs (million)": lambda row: f"{row['macs'] / 1e6:,.1f}",
+        "milliseconds": lambda row: f"{row['ms_per_subtomogram']:.3f}",
+        "speed": lambda row: f"{slowest / row['ms_per_subtomogram']:.1f}×",
+        "file size (kB)": lambda row: f"{row['size_bytes'] / 1000:,.0f}",
+        "accuracy": lambda row: _share(row.get("val_accuracy")),
+        "calibration error": lambda row: _share(row.get("calibration_error")),
+        "unknown below": lambda row: _share(row.get("min_confidence") or None),
+        "not unknown": lambda row: _share(row.get("kept")),
+        "of these right": lambda row: _share(row.get("precision")),
+    }
     console.table(
         "teacher and student on this machine",
-        [
-            *["name", "role", "parameters", "MACs (million)", "ms", "speed"],
-            *["kB", "accuracy", "calibration error"],
-        ],
-        [
-            [
-                row["name"],
-                row["role"],
-                f"{row['parameters']:,}",
-                f"{row['macs'] / 1e6:,.1f}",
-                f"{row['ms_per_subtomogram']:.3f}",
-                f"{slowest / row['ms_per_subtomogram']:.1f}×",
-                f"{row['size_bytes'] / 1000:,.0f}",
-                f"{row['val_accuracy']:.3f}" if "val_accuracy" in row else "–",
-                f"{row['calibration_error']:.3f}"
-                if "calibration_error" in row
-                else "–",
-            ]
-            for row in rows
-        ],
+        ["", *(_title(row["role"], row["name"]) for row in rows)],
+        [[title, *map(get, rows)] for title, get in lines.items()],
     )
+
+
+def _title(role: str, name: str) -> str:
+    return role if role == name else f"{role}: {name}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _show_front(console: Console, rows: list[dict[str, Any]], run: Run) -> None:

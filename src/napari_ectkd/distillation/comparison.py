@@ -8,7 +8,7 @@ import torch
 
 from napari_ectkd.devices import choose_device, choose_precision
 from napari_ectkd.evaluation.agreement import agreement
-from napari_ectkd.evaluation.calibration import softmax
+from napari_ectkd.evaluation.calibration import calibrate, softmax
 from napari_ectkd.evaluation.metrics import calibration_error
 from napari_ectkd.events import Progress
 from napari_ectkd.models.checkpoint import checkpoint_path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from napari_ectkd.distillation.soft_labels import Teacher
     from napari_ectkd.events import Cancel, Event
-    from napari_ectkd.models.checkpoint import CheckpointInfo
+    from napari_ectkd.models.checkpoint import Calibration, CheckpointInfo
     from napari_ectkd.runs import Run
     from napari_ectkd.training.batches import Material
     from napari_ectkd.training.config import TrainConfig
@@ -52,9 +52,12 @@ def compare(
         `comparison`: one entry a network, teachers first, the student last and before
         it, if given, the same student on labels alone: `name`, `role`, `model`,
         `parameters`, `macs`, `size_bytes`, `ms_per_subtomogram`, and with a validation
-        part `val_accuracy`, `val_macro_f1`, `val_loss` and `calibration_error` (with
-        the network's own temperature). `agreement` then too: see
-        `evaluation.agreement`.
+        part `val_accuracy`, `val_macro_f1`, `val_loss`, `calibration_error` (with the
+        network's own temperature), and with its own threshold `min_confidence` the
+        share of predictions that are `kept`, and `precision`, how many of those are
+        right. After several teachers comes what they are together, the role of
+        which is `teachers`: their mean logits, calibrated likewise, for the sum of
+        their costs. `agreement` then too: see `evaluation.agreement`.
     """
     device = choose_device(config.device)
     networks = [
@@ -91,7 +94,7 @@ def compare(
                 cancel,
             )
             said.append(logits[:, order])
-            row |= _quality(said[-1], info.temperature, material)
+            row |= _quality(said[-1], info.calibration, material)
         rows.append(row)
     yield Progress(stage="time", done=0, total=1)
     times = time_models(
@@ -99,10 +102,13 @@ def compare(
     )
     for row, milliseconds in zip(rows, times, strict=True):
         row["ms_per_subtomogram"] = milliseconds
+    n = len(teachers)
+    together = torch.stack(said[:n]).mean(dim=0) if said else None
+    if n > 1:
+        rows.insert(n, _together(rows[:n], together, material))
     found: dict[str, Any] = {"comparison": rows}
-    if said:
+    if together is not None:
         ours = said[-1]
-        together = torch.stack(said[: len(teachers)]).mean(dim=0)
         found["agreement"] = agreement(
             ours.argmax(dim=1).numpy(),
             together.argmax(dim=1).numpy(),
@@ -121,8 +127,37 @@ def _cost(model: nn.Module, info: CheckpointInfo, path: Path) -> dict[str, Any]:
     }
 
 
-def _quality(logits: Tensor, temperature: float, material: Material) -> dict[str, Any]:
+def _together(
+    rows: Sequence[dict[str, Any]], logits: Tensor | None, material: Material
+) -> dict[str, Any]:
+    """Return what several teachers are as one, of whom each has to be asked."""
+    sums = ("parameters", "macs", "size_bytes", "ms_per_subtomogram")
+    models = {row["model"] for row in rows}
+    found = {
+        "name": f"{len(rows)} together",
+        "role": "teachers",
+        "model": " and ".join(sorted(models)),
+        **{key: sum(row[key] for row in rows) for key in sums},
+    }
+    if logits is not None:
+        truth = material.targets[material.split.validation]
+        found |= _quality(logits, calibrate(logits, truth), material)
+    return found
+
+
+def _quality(
+    logits: Tensor, calibration: Calibration | None, material: Material
+) -> dict[str, Any]:
     truth = material.targets[material.split.validation]
     metrics, _ = score_logits(logits, truth, material.classes)
-    error = calibration_error(softmax(logits, temperature), truth)
-    return metrics | {"calibration_error": error}
+    temperature = calibration.temperature if calibration else 1.0
+    threshold = calibration.min_confidence if calibration else 0.0
+    probabilities = softmax(logits, temperature)
+    kept = probabilities.max(axis=1) >= threshold
+    right = probabilities.argmax(axis=1) == truth
+    return metrics | {
+        "calibration_error": calibration_error(probabilities, truth),
+        "min_confidence": threshold,
+        "kept": float(kept.mean()),
+        "precision": float(right[kept].mean()) if kept.any() else None,
+    }

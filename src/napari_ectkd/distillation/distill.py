@@ -28,6 +28,7 @@ from napari_ectkd.runs import members_of
 from napari_ectkd.training.learner import Learner
 from napari_ectkd.training.loop import score_logits
 from napari_ectkd.training.objective import HardLabels
+from napari_ectkd.training.provenance import fingerprint
 from napari_ectkd.training.train import prepare
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def _distill(
             config.unlabeled, data_config, data.voxel_size, cancel=cancel
         )
         n = len(material.split.training)
-        material = add_unlabeled(material, unlabeled)
+        theirs = data_config.model_copy(update={"data": config.unlabeled})
+        material = add_unlabeled(material, unlabeled, fingerprint(theirs, unlabeled))
         n = len(material.split.training) - n
         text = f"{n} unlabeled subtomograms to learn the teacher's opinion of"
         if n < len(unlabeled):
@@ -124,8 +126,7 @@ def _distill(
         said = yield from ask_once(
             run.path / "soft_labels.safetensors",
             teachers,
-            data,
-            classes,
+            material,
             config,
             cancel,
         )

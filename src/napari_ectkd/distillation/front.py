@@ -132,13 +132,21 @@ def with_times_of(row: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]
     students were measured in turns, which is what can be compared.
     """
     ms = row["ms_per_subtomogram"]
-    times = {"student": ms, "teacher": ms * row["speed"]}
-    # Several teachers count as the first, which the speed is told against.
+    asked = sum(
+        entry["ms_per_subtomogram"]
+        for entry in result["comparison"]
+        if entry["role"] == "teacher"
+    )
+    # What several teachers took together is what the speed is told against.
+    factor = ms * row["speed"] / asked
     comparison = [
-        entry | {"ms_per_subtomogram": times[entry["role"]]}
-        if entry["role"] == "student" or index == 0
-        else entry
-        for index, entry in enumerate(result["comparison"])
+        entry
+        | {
+            "ms_per_subtomogram": ms
+            if entry["role"] == "student"
+            else entry["ms_per_subtomogram"] * factor
+        }
+        for entry in result["comparison"]
     ]
     return result | {"comparison": comparison}
 

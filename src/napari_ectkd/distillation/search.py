@@ -36,7 +36,7 @@ from napari_ectkd.events import (
 from napari_ectkd.models.checkpoint import load_checkpoint
 from napari_ectkd.models.cost import time_models
 from napari_ectkd.models.registry import find_model, model_names
-from napari_ectkd.runs import Run
+from napari_ectkd.runs import Run, members_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -302,13 +302,14 @@ def _result_of(trial: Run) -> dict[str, Any] | None:
 
 def _row(number: int, trial: Run, result: dict[str, Any]) -> dict[str, Any]:
     student = result["comparison"][-1]
-    teacher = result["comparison"][0]
+    teachers = [e for e in result["comparison"] if e["role"] == "teacher"]
+    asked = sum(teacher["ms_per_subtomogram"] for teacher in teachers)
     settings = trial.config()["config"]
     return {
         "trial": number,
         "model": result["model"],
         "seconds": result["seconds"],
-        "speed": teacher["ms_per_subtomogram"] / student["ms_per_subtomogram"],
+        "speed": asked / student["ms_per_subtomogram"],
         "is_used": False,
         **{
             key: student[key]
@@ -334,11 +335,12 @@ def _measure(
     first: dict[str, int] = {}
     for row in rows:
         first.setdefault(row["model"], row["trial"])
-    models = [load_checkpoint(teachers[0])[0]]
-    models += [load_checkpoint(trial_run(run, n).path)[0] for n in first.values()]
-    teacher, *times = time_models(models, box_px, choose_device(config.device))
-    by_name = dict(zip(first, times, strict=True))
+    asked = [member for path in teachers for member in members_of(path)]
+    students = [trial_run(run, n).path for n in first.values()]
+    models = [load_checkpoint(path)[0] for path in (*asked, *students)]
+    times = time_models(models, box_px, choose_device(config.device))
+    by_name = dict(zip(first, times[len(asked) :], strict=True))
     for row in rows:
         row["ms_per_subtomogram"] = by_name[row["model"]]
-        row["speed"] = teacher / row["ms_per_subtomogram"]
+        row["speed"] = sum(times[: len(asked)]) / row["ms_per_subtomogram"]
     mark_front(rows)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_ectkd.distillation.config import DistillConfig
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.models.checkpoint import CheckpointInfo
+    from napari_ectkd.training.batches import Material
     from napari_ectkd.training.objective import Batch
 
 
@@ -137,17 +138,20 @@ def ask_teachers(
 def ask_once(
     path: Path,
     teachers: Sequence[Teacher],
-    data: LabeledSubtomograms,
-    classes: Sequence[str],
+    material: Material,
     config: DistillConfig,
     cancel: Cancel,
 ) -> Generator[Event, None, Tensor]:
-    """Return `ask_teachers` of all data; kept in a file for a run that is resumed."""
+    """Return `ask_teachers` of all data; kept in a file for a run that is resumed.
+
+    They are asked again if they, or the data, are not what they were.
+    """
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import save_file
 
     digests = [sha256(teacher.path.read_bytes()).hexdigest() for teacher in teachers]
-    key = " ".join([*digests, *classes, str(len(data))])
+    data, classes = material.data, material.classes
+    key = " ".join([*digests, *classes, str(len(data)), material.fingerprint])
     if path.exists():
         try:
             with safe_open(path, framework="pt") as file:

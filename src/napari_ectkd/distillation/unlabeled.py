@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,11 +22,22 @@ if TYPE_CHECKING:
     from napari_ectkd.training.batches import Material
 
 
-def add_unlabeled(material: Material, unlabeled: LabeledSubtomograms) -> Material:
+def add_unlabeled(
+    material: Material, unlabeled: LabeledSubtomograms, fingerprint: str = ""
+) -> Material:
     """Return the material with unlabeled subtomograms in its training part.
 
     Those whose box overlaps that of a validation pick are left out: the student would
     be validated on voxels that it has learned from.
+
+    Parameters
+    ----------
+    material
+        With labels.
+    unlabeled
+        What nobody labeled.
+    fingerprint
+        Of the unlabeled ones, which becomes part of the material's.
 
     Raises
     ------
@@ -35,6 +47,7 @@ def add_unlabeled(material: Material, unlabeled: LabeledSubtomograms) -> Materia
     data = join_subtomograms([material.data, unlabeled])
     kept = np.flatnonzero(~_overlaps(material, unlabeled))
     n = len(material.data)
+    both = f"{material.fingerprint} {fingerprint}"
     return replace(
         material,
         data=data,
@@ -45,6 +58,7 @@ def add_unlabeled(material: Material, unlabeled: LabeledSubtomograms) -> Materia
         targets=np.concatenate(
             [material.targets, np.full(len(unlabeled), NO_TARGET, dtype=np.int64)]
         ),
+        fingerprint=sha256(both.encode()).hexdigest(),
     )
 
 

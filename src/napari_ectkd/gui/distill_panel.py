@@ -127,8 +127,9 @@ class DistillPanel(LearnPanel):
             self.agreement_hint.show()
         times = {row["role"]: row["ms_per_subtomogram"] for row in rows}
         if {"teacher", "student"} <= times.keys():
-            factor = times["teacher"] / times["student"]
-            text = f"The student is {factor:.3g} times as fast as its teacher"
+            who = "teachers" if "teachers" in times else "teacher"
+            factor = times[who] / times["student"]
+            text = f"The student is {factor:.3g} times as fast as its {who}"
             if "agreement" in result:
                 text += f" and says the same of {result['agreement']['share']:.1%}"
             self.summary.setText(f"{text}. {self.summary.text()}")

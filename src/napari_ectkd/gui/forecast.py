@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 def about_teacher(teacher: FoundRun) -> str:
     """Return what a teacher was trained on, and how good it is, as rich text."""
     info = teacher.info
-    lines = [f"<b>{teacher.path.name}</b>: {info.model}"]
     card = _card(teacher)
+    ensemble = (card or {}).get("ensemble", {})
+    name = f"{ensemble['members']} × {info.model}" if ensemble else info.model
+    lines = [f"<b>{teacher.path.name}</b>: {name}"]
     if card:
         labels = card["data"]["labels"]
         n = sum(of["training"] for of in labels.values())
@@ -27,11 +29,15 @@ def about_teacher(teacher: FoundRun) -> str:
         lines.append(f"{len(info.classes)} classes")
     lines.append(f"box {info.box} at {info.voxel_size:g} Å")
     metrics = (card or {}).get("metrics") or info.metrics
-    if "val_accuracy" in metrics:
+    if "val_accuracy" in ensemble:
+        lines.append(
+            f"{ensemble['val_accuracy']:.1%} right together on the validation part"
+        )
+    elif "val_accuracy" in metrics:
         lines.append(f"{metrics['val_accuracy']:.1%} right on its validation part")
     else:
         lines.append("never validated: nobody knows how good it is")
-    if info.calibration:
+    if info.calibration and not ensemble:
         lines.append(
             f"its confidence is off by {info.calibration.error_after:.1%} on average"
         )

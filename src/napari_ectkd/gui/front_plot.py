@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LOOKS = {
     "teacher": (TEACHER, "s"),
+    "teachers": (TEACHER, "s"),
     "labels alone": (BASELINE, "t"),
     "student": (VALIDATION, "o"),
 }
@@ -118,10 +119,15 @@ class FrontPlot(QWidget):
         """Write beside a point what it is: the lower of two neighbors further down."""
         text = f"{point.role} {point.speed:.3g}×, {100 * point.accuracy:.1f} %"
         is_lower = False
-        if point.role == "teacher":
-            text = f"teacher {100 * point.accuracy:.1f} %"
+        if point.role.startswith("teacher"):
+            text = f"{point.role} {100 * point.accuracy:.1f} %"
+            is_lower = True  # the others' are beside it, and mostly above
         else:
-            fellows = [p for p in others if p.role not in ("teacher", point.role)]
+            fellows = [
+                p
+                for p in others
+                if p.role != point.role and not p.role.startswith("teacher")
+            ]
             is_lower = bool(fellows) and point.accuracy < fellows[0].accuracy
         low, high = _x_range([p.place[0] for p in others])
         # Shifted as far as the point is across the plot, so that no end is cut off.
@@ -153,15 +159,17 @@ def _x_range(x: Sequence[float]) -> tuple[float, float]:
 
 
 def _compared(comparison: Sequence[dict[str, Any]], with_student: bool) -> list[_Point]:
-    times = [e["ms_per_subtomogram"] for e in comparison if e["role"] == "teacher"]
+    """Return the networks as points; several teachers as what they are together."""
+    times = {entry["role"]: entry["ms_per_subtomogram"] for entry in comparison}
+    asked = times.get("teachers", times.get("teacher", math.nan))
+    left_out = set() if with_student else {"student"}
+    left_out |= {"teacher"} if "teachers" in times else set()
     return [
         _Point(
-            entry["role"],
-            max(times) / entry["ms_per_subtomogram"],
-            entry["val_accuracy"],
+            entry["role"], asked / entry["ms_per_subtomogram"], entry["val_accuracy"]
         )
         for entry in comparison
-        if "val_accuracy" in entry and (with_student or entry["role"] != "student")
+        if "val_accuracy" in entry and entry["role"] not in left_out
     ]
 
 

@@ -69,7 +69,13 @@ class ResultTable(QTableWidget):
         self.show_rows(columns, rows)
 
     def show_comparison(self, comparison: Sequence[dict[str, Any]]) -> None:
-        """Show teachers and student side by side, one column each."""
+        """Show teachers and student side by side, one column each.
+
+        Several teachers are one column, what they are together.
+        """
+        roles = {entry["role"] for entry in comparison}
+        if "teachers" in roles:
+            comparison = [entry for entry in comparison if entry["role"] != "teacher"]
         slowest = max(entry["ms_per_subtomogram"] for entry in comparison)
         lines = {
             "Network": lambda e: e["name"],
@@ -81,6 +87,9 @@ class ResultTable(QTableWidget):
             "Accuracy": lambda e: _share(e.get("val_accuracy")),
             "Macro F1": lambda e: _share(e.get("val_macro_f1")),
             "Confidence off by": lambda e: _share(e.get("calibration_error")),
+            "Unknown below": lambda e: _share(e.get("min_confidence") or None),
+            "Not unknown": lambda e: _share(e.get("kept")),
+            "Of these right": lambda e: _share(e.get("precision")),
         }
         rows = [[title, *map(get, comparison)] for title, get in lines.items()]
         self.show_rows(["", *(e["role"].capitalize() for e in comparison)], rows)

@@ -6,8 +6,10 @@ After Mitchell et al. (2019), arXiv:1810.03993, cut to what a run knows of itsel
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_ectkd.dataset.subtomograms import NO_TARGET
 from napari_ectkd.evaluation.calibration import in_words
 from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.models.checkpoint import Calibration
@@ -75,8 +77,10 @@ def make_card(
                 name: {"training": n[0], "validation": n[1]}
                 for name, n in counts.items()
             },
+            "unlabeled": int((material.targets[split.training] == NO_TARGET).sum()),
             "split": split.how,
         },
+        "teachers": [Path(path).name for path in settings.get("teachers", [])],
         "settings": settings,
         "training": {k: result[k] for k in _TRAINING if k in result},
         "metrics": {k: v for k, v in result.items() if k.startswith("val_")},
@@ -85,6 +89,22 @@ def make_card(
         "environment": environment,
         "repeatability": repeatability,
     }
+
+
+def write_ensemble_card(run: Run, result: dict[str, Any]) -> None:
+    """Write an ensemble's card: that of its best member, and what all are together.
+
+    Raises
+    ------
+    WriteError
+        If a file cannot be written.
+    """
+    best = run.member(result["best_member"])
+    card = json.loads(best.card_path.with_suffix(".json").read_text())
+    keys = ("members", "best_member", "val_accuracy", "member_val_accuracy")
+    card["name"] = run.path.name
+    card["ensemble"] = {key: result[key] for key in keys if key in result}
+    write_card(run, card)
 
 
 def write_card(run: Run, card: dict[str, Any]) -> None:
@@ -124,6 +144,17 @@ def _markdown(card: dict[str, Any]) -> Iterator[str]:
         + f", and tells {len(card['classes'])} classes apart."
     )
     yield from ("", "## How good it is", "")
+    if ensemble := card.get("ensemble"):
+        text = (
+            f"It is member {ensemble['best_member']} of an ensemble of "
+            f"{ensemble['members']}, which together are a teacher"
+        )
+        if "val_accuracy" in ensemble:
+            text += (
+                f": over the rotations that keep the missing wedge they are right on "
+                f"{ensemble['val_accuracy']:.1%} of the validation part"
+            )
+        yield from (f"{text}. What follows is of this member alone.", "")
     if metrics:
         yield (
             f"On the validation part ({card['data']['split']}): accuracy "
@@ -160,6 +191,10 @@ def _markdown(card: dict[str, Any]) -> Iterator[str]:
     yield from ("", "## How it was made", "")
     where = card["environment"]
     # The whole of it is in the JSON; here it would make a window wide.
+    if card["teachers"]:
+        yield f"- Teachers: {', '.join(card['teachers'])}"
+    if card["data"]["unlabeled"]:
+        yield f"- Unlabeled subtomograms: {card['data']['unlabeled']:,}"
     yield f"- License of the weights: {card['license']}"
     yield f"- Data fingerprint: `{card['data']['fingerprint'][:16]}…`"
     yield f"- Device: {where['device_name']} ({where['device']})"

@@ -15,9 +15,10 @@ import torch
 
 from napari_ectkd.dataset.augment import wedge_rotations
 from napari_ectkd.devices import choose_precision
-from napari_ectkd.events import EpochEnd, Finished, Noted, Progress
+from napari_ectkd.events import EpochEnd, Finished, Noted, Progress, Saved
 from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.models.inference import infer_logits, to_device
+from napari_ectkd.training.card import write_ensemble_card
 from napari_ectkd.training.learner import Learner
 from napari_ectkd.training.loop import score_logits
 from napari_ectkd.training.objective import HardLabels
@@ -102,8 +103,6 @@ def _train(
     if rank_from_environment() == 0:
         with atomic_path(run.best_path) as temporary:
             shutil.copyfile(run.member(best + 1).best_path, temporary)
-        with atomic_path(run.card_path) as temporary:
-            shutil.copyfile(run.member(best + 1).card_path, temporary)
     result = results[best] | {
         "members": config.members,
         "best_member": best + 1,
@@ -124,6 +123,9 @@ def _train(
             text=f"together right on {metrics['val_accuracy']:.1%} of the validation "
             f"part, alone {alone}"
         )
+    if rank_from_environment() == 0:
+        write_ensemble_card(run, result)
+        yield Saved(what="model card", path=str(run.card_path))
     yield Finished(result=result)
 
 

@@ -41,7 +41,9 @@ class FoundRun:
         if self.info is None:
             return f"{self.path.name} ({self.state})"
         accuracy = self.info.metrics.get("val_accuracy")
-        parts = [f"{self.path.name}: {self.info.model}"]
+        members = len(Run(self.path).members())
+        of = f"{members} × " if members else ""
+        parts = [f"{self.path.name}: {of}{self.info.model}"]
         parts += [] if accuracy is None else [f"{100 * accuracy:.0f} %"]
         parts += [] if self.state == "finished" else [self.state]
         return ", ".join(parts)

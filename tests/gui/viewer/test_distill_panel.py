@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_ectkd.distillation.front import read_front, trial_run, write_front
+from napari_ectkd.distillation.front import (
+    read_front,
+    trial_run,
+    with_times_of,
+    write_front,
+)
 from napari_ectkd.events import EpochEnd, Finished
 from napari_ectkd.gui.distill_panel import DistillPanel
 from napari_ectkd.gui.forecast import about_student, about_teacher
 from napari_ectkd.gui.front_plot import FrontPlot
 from napari_ectkd.gui.jobs import Job
+from napari_ectkd.gui.result_table import ResultTable
 from napari_ectkd.gui.session import Session
 from napari_ectkd.io.picks import Picks
 from napari_ectkd.models.checkpoint import (
@@ -226,3 +232,44 @@ def test_the_plot_has_a_point_for_each_network(qtbot):
     np.testing.assert_allclose(places, np.log10([1, 20, 100]))
     plot.chosen.connect(lambda _: pytest.fail("these cannot be chosen"))
     plot.scatter.sigClicked.emit(plot.scatter, plot.scatter.points(), None)
+
+
+def test_several_teachers_are_what_they_are_together(qtbot):
+    plot, table = FrontPlot(), ResultTable()
+    qtbot.addWidget(plot)
+    qtbot.addWidget(table)
+    cost = {"parameters": 9, "macs": 9, "size_bytes": 9, "val_accuracy": 0.9}
+    rows = [
+        {**cost, "name": name, "role": role, "ms_per_subtomogram": ms}
+        for name, role, ms in (
+            ("member-1", "teacher", 4.0),
+            ("member-2", "teacher", 6.0),
+            ("2 together", "teachers", 10.0),
+            ("compact", "student", 0.1),
+        )
+    ]
+    rows[-1] |= {"calibration_error": 0.02, "min_confidence": 0.6}
+    plot.show_networks(rows)
+    places = [point.pos().x() for point in plot.scatter.points()]
+    np.testing.assert_allclose(places, np.log10([1, 100]))
+    table.show_comparison(rows)
+    shown = {
+        table.item(row, 0).text(): [table.item(row, j).text() for j in (1, 2)]
+        for row in range(table.rowCount())
+    }
+    assert shown["Network"] == ["2 together", "compact"]
+    assert shown["Speed"] == ["1×", "100×"]
+    assert shown["Confidence off by"] == ["–", "2.0 %"]
+    assert shown["Unknown below"] == ["–", "60.0 %"]
+
+
+def test_the_time_of_several_teachers_is_of_all():
+    rows = [
+        {"role": "teacher", "ms_per_subtomogram": 1.0},
+        {"role": "teacher", "ms_per_subtomogram": 3.0},
+        {"role": "teachers", "ms_per_subtomogram": 4.0},
+        {"role": "student", "ms_per_subtomogram": 0.7},
+    ]
+    row = {"ms_per_subtomogram": 0.5, "speed": 16.0}
+    timed = with_times_of(row, {"comparison": rows})["comparison"]
+    assert [entry["ms_per_subtomogram"] for entry in timed] == [2.0, 6.0, 8.0, 0.5]
