@@ -3,12 +3,10 @@ import torch
 
 from napari_ectkd.events import Cancel, Finished
 from napari_ectkd.training import doctor
+from napari_ectkd.training.cuda import Cuda, explain_cuda, explain_error
 from napari_ectkd.training.doctor import (
-    Cuda,
     Finding,
     examine,
-    explain_cuda,
-    explain_error,
     read_window_report,
     try_kernel,
 )

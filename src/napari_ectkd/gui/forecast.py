@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_ectkd.errors import EctkdError
 from napari_ectkd.gui.result_table import si
-from napari_ectkd.runs import Run
+from napari_ectkd.runs import Run, members_of
 
 if TYPE_CHECKING:
     from napari_ectkd.models.checkpoint import CheckpointInfo
@@ -61,20 +61,23 @@ def about_student(name: str, teachers: list[FoundRun], batch_size: int) -> str:
     info: CheckpointInfo = teachers[0].info
     try:
         student = forecast(name, len(info.classes), info.box)
-        largest = max(
-            (forecast(t.info.model, len(info.classes), info.box) for t in teachers),
-            key=lambda cost: cost.effort,
-        )
+        asked = [
+            forecast(teacher.info.model, len(info.classes), info.box)
+            for teacher in teachers
+            for _member in members_of(teacher.path)
+        ]
     except EctkdError as error:
         return str(error)
-    faster = largest.effort / student.effort
-    speed = f"about {_rounded(faster)} times as fast as the teacher (measured later)"
+    who = "teachers together" if len(asked) > 1 else "teacher"
+    faster = sum(cost.effort for cost in asked) / student.effort
+    fewer = sum(cost.parameters for cost in asked) / student.parameters
+    speed = f"about {_rounded(faster)} times as fast as the {who} (measured later)"
     if faster < 1.2:
-        speed = "no faster than the teacher: choose a smaller one"
+        speed = f"no faster than the {who}: choose a smaller one"
     memory = student.learning_bytes(batch_size)
     return (
         f"<b>{si(student.parameters)}</b> parameters, "
-        f"{_rounded(largest.parameters / student.parameters)} times fewer; {speed}. "
+        f"{_rounded(fewer)} times fewer; {speed}. "
         f"Training takes about {si(memory)}B of memory, using it "
         f"{si(student.using_bytes(64))}B."
     )

@@ -101,6 +101,8 @@ def test_a_student_is_foreseen_before_it_is_trained(panel, tmp_path):
     assert "1 times fewer" in about_student(
         "residual_small", panel.chosen_teachers(), 50
     )
+    twice = about_student("residual_small", 2 * panel.chosen_teachers(), 50)
+    assert "2 times fewer; about 2 times as fast as the teachers together" in twice
     small = find_run(write_run(tmp_path / "small", "residual_small").path)
     assert "23 voxels" in about_student("compact", [with_box(small, 16)], 50)
 
