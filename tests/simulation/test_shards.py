@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -142,3 +144,26 @@ def test_cancelled_processes_leave_whole_shards(whole, tmp_path, monkeypatch):
     assert not (tmp_path / "data" / "dataset.json").exists()
     run(tmp_path / "data")
     assert files(tmp_path / "data") == files(whole)
+
+
+def test_a_density_that_changed_under_its_name_is_noticed(tmp_path, make_mrc):
+    z, y, x = np.indices((16, 16, 16)) - 8
+    ball = (z**2 + y**2 + x**2 < 16).astype(np.float32)
+    file = tmp_path / "ball.mrc"
+    shutil.copyfile(make_mrc(ball), file)
+    out = tmp_path / "data"
+    of = {"density": [file], "none": 0, "neighbors": 0}
+    run(out, **of)
+    assert "whole" in said(run(out, **of))
+    before = file.read_bytes()
+    shutil.copyfile(make_mrc(np.roll(ball, 1, 0) + 0.5 * ball), file)
+    assert file.stat().st_size == len(before)
+    with pytest.raises(ConfigError, match="another density of ball"):
+        run(out, **of)
+    file.write_bytes(before)
+    assert "whole" in said(run(out, **of))
+    # A data set of an earlier version has no hashes, and is taken as it is.
+    info = json.loads((out / "dataset.json").read_text())
+    del info["densities"]
+    (out / "dataset.json").write_text(json.dumps(info))
+    assert "whole" in said(run(out, **of))

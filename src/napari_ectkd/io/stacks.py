@@ -59,6 +59,9 @@ class StackInfo(BaseModel, frozen=True, extra="forbid"):
         default_factory=dict, description="signal to noise variance by class"
     )
     simulation: dict = Field(default_factory=dict, description="the settings, seed too")
+    densities: dict[str, str] = Field(
+        default_factory=dict, description="SHA-256 of the density file of each class"
+    )
 
 
 class StackWriter:
@@ -161,7 +164,8 @@ class StackWriter:
                 "another"
             ) from error
         ours, theirs = (
-            i.model_dump(mode="json", exclude={"snr", "simulation"}) | i.simulation
+            i.model_dump(mode="json", exclude={"snr", "simulation", "densities"})
+            | i.simulation
             for i in (self.info, info)
         )
         other = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
@@ -172,6 +176,17 @@ class StackWriter:
             raise ConfigError(
                 f"{self.folder} holds a data set of other settings ({what}); name a "
                 "new folder, or simulate with its settings"
+            )
+        changed = [
+            name
+            for name, before in info.densities.items()  # none in earlier versions'
+            if self.info.densities.get(name) != before
+        ]
+        if changed:
+            raise ConfigError(
+                f"{self.folder} was begun with another density of "
+                f"{' and '.join(changed)}: the file has changed since; name a new "
+                "folder, or bring the file back"
             )
 
 

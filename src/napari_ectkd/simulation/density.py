@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,6 +153,26 @@ def find_densities(paths: Sequence[Path]) -> dict[str, Path]:
             )
         files[name] = path
     return files
+
+
+def density_hashes(paths: Sequence[Path]) -> dict[str, str]:
+    """Return the SHA-256 of the file of each class: another density may have its name.
+
+    Parameters
+    ----------
+    paths
+        As for `load_densities`; with none, as for phantoms, there are no hashes.
+
+    Raises
+    ------
+    EctkdError
+        As `find_densities`; also if an entry cannot be downloaded.
+    """
+    hashes = {}
+    for name, path in (find_densities(paths) if paths else {}).items():
+        file = fetch(path) if entry_file(path) else path
+        hashes[name] = sha256(file.read_bytes()).hexdigest()
+    return hashes
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:

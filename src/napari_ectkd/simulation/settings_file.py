@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from napari_ectkd.errors import FileMissingError, FormatError
 from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.io.stacks import INFO
 from napari_ectkd.simulation.config import SubtomogramSettings
+from napari_ectkd.simulation.density import density_hashes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,3 +68,16 @@ def read_settings(path: Path) -> SubtomogramSettings:
         raise FormatError(f"{file}: no settings of a simulation ({what})") from error
     except (ValueError, AttributeError) as error:
         raise FormatError(f"{file}: no settings of a simulation ({error})") from error
+
+
+def fingerprint(settings: SubtomogramSettings) -> str:
+    """Return a hash of the settings, and of what is in the density files.
+
+    Raises
+    ------
+    EctkdError
+        As `density_hashes`.
+    """
+    found = sha256(settings.model_dump_json().encode())
+    found.update(json.dumps(density_hashes(settings.density)).encode())
+    return found.hexdigest()

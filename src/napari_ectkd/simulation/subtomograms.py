@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from napari_ectkd.events import Finished, Noted, Progress, Saved
 from napari_ectkd.io.picks import NONE
 from napari_ectkd.io.stacks import StackInfo, StackWriter, per_stack
+from napari_ectkd.simulation.density import density_hashes
 from napari_ectkd.simulation.noise import check_fit
 from napari_ectkd.simulation.shards import (
     Shards,
@@ -69,6 +70,7 @@ def simulate_subtomograms(
         # What the stacks have to say is whether all have one level.
         noise="per-particle" if config.noise == "per-particle" else "common",
         simulation=config.model_dump(mode="json", exclude={"out", "processes"}),
+        densities=density_hashes(config.density),
     )
     writer = StackWriter(config.out, info)
     return _simulate(config, densities, writer, warnings, cancel)

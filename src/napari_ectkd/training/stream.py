@@ -9,7 +9,6 @@ epoch's number alone: a run that is resumed sees what it would have seen.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from napari_ectkd.events import Noted, Progress
 from napari_ectkd.io.picks import NONE
 from napari_ectkd.models.inference import to_volumes
 from napari_ectkd.simulation.noise import check_fit
-from napari_ectkd.simulation.settings_file import read_settings
+from napari_ectkd.simulation.settings_file import fingerprint, read_settings
 from napari_ectkd.simulation.shards import mixed_classes
 from napari_ectkd.simulation.simulator import Simulator, densities_of, signal_level
 from napari_ectkd.training.batches import Loaded, Material
@@ -310,7 +309,7 @@ def prepare_stream(
         ),
         simulated.targets(classes),
         classes,
-        hashlib.sha256(settings.model_dump_json().encode()).hexdigest(),
+        fingerprint(settings),
         stream=stream,
     )
     yield Noted(
