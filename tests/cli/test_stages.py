@@ -50,7 +50,7 @@ def test_the_whole_job(ectkd, work, tmp_path):
     )
     assert distilled.code == 0
     roles = [row["role"] for row in distilled.json["comparison"]]
-    assert roles == ["teacher", "teacher", "student"]
+    assert roles == ["teacher", "teacher", "teachers", "student"]
     kept = Run(student).config()
     assert kept["config"]["temperature"] == 3
     assert kept["config"]["soft_weight"] == 0.5
