@@ -5,6 +5,7 @@ import shutil
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,8 +15,13 @@ from napari_ectkd.cli.console import Console
 from napari_ectkd.cli.drive import drive
 from napari_ectkd.cli.launch import _check
 from napari_ectkd.cli.submit import RunTask, Submission, submit
+from napari_ectkd.dataset.config import DataConfig
+from napari_ectkd.dataset.sources import load_dataset
+from napari_ectkd.distillation.config import DistillConfig
+from napari_ectkd.distillation.soft_labels import ask_teachers, load_teacher
 from napari_ectkd.errors import ConfigError, DataError
 from napari_ectkd.events import (
+    Cancel,
     Cancelled,
     CancelledError,
     EpochEnd,
@@ -90,6 +96,39 @@ def test_two_processes_learn_what_one_does(ectkd, data, tmp_path):
     assert any(
         "2 processes share each batch" in e.text for e in events if isinstance(e, Noted)
     )
+
+
+def test_of_two_processes_each_asks_the_teacher_of_half(ectkd, work, tmp_path):
+    answer = ectkd(
+        *["distill", "--teacher", work / "teacher", "--data", work / "data"],
+        *["--epochs", 1, "--batch-size", 8, "--precision", "float32"],
+        *["--processes", 2, "--out", tmp_path / "two", "--json"],
+    )
+    assert answer.code == 0
+    assert answer.json["comparison"][-1]["role"] == "student"
+    said = load_file(tmp_path / "two" / "soft_labels.safetensors")["logits"]
+    data = value_of(
+        load_dataset(DataConfig(data=[work / "data"]), cancel=Cancel()),
+    )
+    config = DistillConfig(precision="float32", device="cpu")
+    every = np.arange(len(data))
+    teachers = [load_teacher(work / "teacher")]
+    asked = ask_teachers(teachers, data, every, data.classes, config, Cancel())
+    torch.testing.assert_close(said, value_of(asked), rtol=1e-4, atol=1e-4)
+    totals = [
+        event.total
+        for event in Run(tmp_path / "two").events()
+        if event.kind == "progress" and event.stage == "soft labels of teacher"
+    ]
+    assert totals[0] == len(data) // 2
+
+
+def value_of(stream):
+    while True:
+        try:
+            next(stream)
+        except StopIteration as end:
+            return end.value
 
 
 def test_what_went_wrong_in_a_process_is_said_here():

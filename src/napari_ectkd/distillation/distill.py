@@ -30,6 +30,7 @@ from napari_ectkd.training.loop import score_logits
 from napari_ectkd.training.objective import HardLabels
 from napari_ectkd.training.provenance import fingerprint
 from napari_ectkd.training.train import prepare
+from napari_ectkd.training.workers import rank_from_environment
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -168,6 +169,9 @@ def _distill(
         constant_metrics=to_reach,
     )
     yield from with_baseline(stream, curve)
+    if rank_from_environment():  # the first process measures, undisturbed
+        yield Finished(result=learner.result)
+        return
     found = yield from compare(
         teachers, learner, run, material, config, cancel, baseline
     )

@@ -11,13 +11,14 @@ import torch
 
 from napari_ectkd.dataset.augment import wedge_rotations
 from napari_ectkd.dataset.crop import is_same_voxel_size
-from napari_ectkd.devices import choose_device, choose_precision
+from napari_ectkd.devices import choose_precision
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import Noted
 from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.models.checkpoint import checkpoint_path, load_checkpoint
 from napari_ectkd.models.inference import infer_logits, to_device
 from napari_ectkd.runs import Run
+from napari_ectkd.training.workers import Workers, choose_worker_device
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -114,15 +115,18 @@ def ask_teachers(
     """Return logits `(teachers, len(index), k)`, classes in the order of `classes`.
 
     They are averaged over the rotations that keep the missing wedge: several looks at
-    the same particle.
+    the same particle. Of several processes each asks for its share, on its own device.
     """
-    device = choose_device(config.device)
+    device = choose_worker_device(config.device)
+    workers = Workers.join(device)
+    is_shared = len(index) >= workers.n  # nobody is left without
+    share = index[workers.share(len(index))] if is_shared else index
     opinions = []
     for teacher in teachers:
         logits = yield from infer_logits(
             to_device(teacher.model, device),
             data.read,
-            index,
+            share,
             device=device,
             dtype=choose_precision(device, config.precision),
             batch_size=64,
@@ -132,7 +136,8 @@ def ask_teachers(
         )
         opinions.append(logits[:, teacher.order(classes)])
         teacher.model.to("cpu")
-    return torch.stack(opinions)
+    said = torch.stack(opinions)
+    return workers.joined(said, dim=1) if is_shared else said
 
 
 def ask_once(
@@ -152,19 +157,26 @@ def ask_once(
     digests = [sha256(teacher.path.read_bytes()).hexdigest() for teacher in teachers]
     data, classes = material.data, material.classes
     key = " ".join([*digests, *classes, str(len(data)), material.fingerprint])
-    if path.exists():
+    workers = Workers.join(choose_worker_device(config.device))
+    kept: Tensor | None = None
+    if workers.is_first and path.exists():
         try:
             with safe_open(path, framework="pt") as file:
                 if (file.metadata() or {}).get("asked") == key:
-                    kept: Tensor = file.get_tensor("logits")
-                    return kept
+                    kept = file.get_tensor("logits")
         except SafetensorError:
             yield Noted(text=f"{path.name} is broken: the teachers are asked again")
+    kept = workers.first_s(kept)
+    if kept is not None:
+        return kept
     logits = yield from ask_teachers(
         teachers, data, np.arange(len(data)), classes, config, cancel
     )
-    with atomic_path(path) as temporary:
-        save_file({"logits": logits.contiguous()}, temporary, metadata={"asked": key})
+    if workers.is_first:
+        with atomic_path(path) as temporary:
+            save_file(
+                {"logits": logits.contiguous()}, temporary, metadata={"asked": key}
+            )
     return logits
 
 

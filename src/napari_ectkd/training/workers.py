@@ -88,6 +88,14 @@ class Workers:
         received: T = values[0]
         return received
 
+    def joined(self, share: torch.Tensor, dim: int) -> torch.Tensor:
+        """Return the shares of all processes, one after the other; all must ask."""
+        if self.n == 1:
+            return share
+        shares: list[Any] = [None] * self.n
+        distributed.all_gather_object(shares, share)
+        return torch.cat(shares, dim=dim)
+
     def wrap(self, model: nn.Module) -> nn.Module:
         """Return a model whose gradients are averaged over the processes."""
         if self.n == 1:
