@@ -13,6 +13,7 @@ import pytest
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import Cancel, CancelledError, Noted, Progress
 from napari_ectkd.io.picks import join_picks
+from napari_ectkd.io.scores import open_scores
 from napari_ectkd.io.star import read_picks, write_picks
 from napari_ectkd.io.tomogram import open_tomogram
 from napari_ectkd.io.tomogram_list import TomogramEntry
@@ -116,6 +117,24 @@ def test_progress_says_whose_it_is(work, entries):
 
 def notes(events):
     return [event for event in events if isinstance(event, Noted)]
+
+
+def test_scores_are_noted_down_and_count_only_for_their_own_work(
+    work, entries, tmp_path
+):
+    chosen, scores = entries[:2], tmp_path / "scores"
+    work(chosen=chosen)
+    assert {e["scores"] for e in manifest(work).values()} == {None}
+    (scores / "t0.zarr").mkdir(parents=True)  # whatever lay there: not of this work
+    result, _ = work(chosen=chosen, scores=scores)
+    assert result["done"] == 2
+    written = {n: e["scores"] for n, e in manifest(work).items()}
+    assert written == {f"t{n}": str(scores / f"t{n}.zarr") for n in range(2)}
+    assert open_scores(scores / "t0.zarr").tomogram == "t0"
+    for again in (scores, None):  # what is there is enough
+        assert work(chosen=chosen, scores=again)[0]["kept"] == 2
+    work(chosen=chosen, config=SweepConfig(min_confidence=0.5))
+    assert {e["scores"] for e in manifest(work).values()} == {None}
 
 
 def test_failures_do_not_stop_the_rest(work, entries, make_mrc, voxels):

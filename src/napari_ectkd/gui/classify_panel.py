@@ -16,9 +16,11 @@ from napari_ectkd.gui.device_chooser import DeviceChooser
 from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.filter_form import FilterForm
 from napari_ectkd.gui.hit_list import HitList
+from napari_ectkd.gui.model_facts import about_model, sweep_problem
 from napari_ectkd.gui.panel import Panel, set_problem
 from napari_ectkd.gui.run_list import RunChooser
 from napari_ectkd.gui.score_histogram import ScoreHistogram
+from napari_ectkd.gui.score_maps import KeepScores, ScoreMaps
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.status import JobStatus
 from napari_ectkd.gui.tomogram_batch import (
@@ -30,8 +32,6 @@ from napari_ectkd.gui.tomogram_batch import (
 from napari_ectkd.gui.tomogram_chooser import TomogramChooser
 from napari_ectkd.io.picks import UNLABELED
 from napari_ectkd.io.star import write_picks
-from napari_ectkd.models.checkpoint import CheckpointInfo, read_info
-from napari_ectkd.models.registry import find_model
 from napari_ectkd.training.run_list import find_runs
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_ectkd.io.picks import Picks
-    from napari_ectkd.io.tomogram import Tomogram
 
 _PICKS, _SWEEP = "picks", "sweep"
 _NO_PICKS = "No picks to classify: pick particles in step 1, or sweep"
@@ -60,10 +59,12 @@ class ClassifyPanel(Panel):
         self.what = ChoiceEdit([(_PICKS, "the picks"), (_SWEEP, "every place (sweep)")])
         self.tomograms = TomogramChooser(self.session)
         self.device = DeviceChooser()
+        self.keep_scores = KeepScores()
         self.start_button = QPushButton("Classify")
         self.status = JobStatus(self.job)
         self.batch = TomogramBatch(self.session, self.job)
         self.table = BatchTable(self.batch)
+        self.maps = ScoreMaps(self.session)
         self.filters = FilterForm(self.session)
         self.classes = ClassesTable(self.session, is_editable=False)
         self.histogram = ScoreHistogram(self.session)
@@ -87,7 +88,7 @@ class ClassifyPanel(Panel):
         if self.model.value() is None:
             return "Choose a model: train or distill one, or browse for a run"
         if self.what.value() == _SWEEP:
-            return self._sweep_problem()
+            return sweep_problem(self.model.value())
         # Files may be many; whether they have picks is seen at the start.
         opened = {t.path: t.name for t in self.session.tomograms.values()}
         paths = self.tomograms.paths()
@@ -111,7 +112,10 @@ class ClassifyPanel(Panel):
                 self.model.value(),
                 str(self.device.value()),
                 self.tomograms.results_folder(),
+                keeps_scores=self.keep_scores.isChecked(),
             )
+            if order.keeps_scores:
+                self.maps.show_none()  # the files are about to be others
             self.batch.start(order)
         except EctkdError as error:
             self.status.say(str(error), is_error=True)
@@ -159,6 +163,7 @@ class ClassifyPanel(Panel):
         form.addRow("Of", self.tomograms)
         form.addRow("Device", self.device)
         self.column.addLayout(form)
+        self.column.addWidget(self.keep_scores)
         self.column.addWidget(self.start_button)
         self.column.addWidget(self.status)
         self.column.addWidget(self.table)
@@ -166,6 +171,7 @@ class ClassifyPanel(Panel):
         self.column.addWidget(self.classes)
         self.column.addWidget(self.filters)
         self.column.addWidget(self.histogram)
+        self.column.addWidget(self.maps)
         self.column.addWidget(self.hint)
         self.column.addWidget(self.hits)
         self.column.addWidget(self.refine_button)
@@ -193,29 +199,13 @@ class ClassifyPanel(Panel):
         self.refine_button.clicked.connect(self.learn_again)
         self.job.done.connect(self._on_done)
         self.job.ended.connect(self._refresh)
+        self.job.ended.connect(self.maps.refresh)
         self.batch.said.connect(lambda text, bad: self.status.say(text, is_error=bad))
         session.tomograms_changed.connect(self.refresh_runs)
         session.current_changed.connect(self._refresh)
         session.picks_changed.connect(self._refresh)
         for title in ("Training", "Distillation"):
             self.jobs.job(title, can_go_on=True).ended.connect(self.refresh_runs)
-
-    def _sweep_problem(self) -> str:
-        try:
-            info = read_info(self.model.value())
-        except EctkdError as error:
-            return str(error)
-        if not find_model(info.model).is_sweepable:
-            return (
-                f"{info.model} cannot be swept: it sees where its box ends; distill it "
-                "into compact in step 3"
-            )
-        if info.normalization.mode == "subtomogram":
-            return (
-                "This model wants each subtomogram normalized by itself, which no "
-                "sweep can do; train it with normalize set to data"
-            )
-        return ""
 
     def _on_done(self, result: dict[str, Any]) -> None:
         if self.status.is_error:
@@ -264,6 +254,7 @@ class ClassifyPanel(Panel):
         is_many = len(self.batch.rows) > 1 and self.job.is_active
         has_rows = bool(self.batch.rows) and not self.tomograms.is_one
         self.table.setVisible(is_many or has_rows)
+        self.keep_scores.setVisible(is_sweep)
         self.start_button.setText("Sweep" if is_sweep else "Classify")
         hint = (
             "Search the whole tomogram, without picking first"
@@ -271,7 +262,7 @@ class ClassifyPanel(Panel):
             else "Predict the class of each pick"
         )
         set_problem(self.start_button, self.problem(), hint)
-        self.about.setText(self._about_model())
+        self.about.setText(about_model(path, self.session.current))
         self.about.setVisible(bool(self.about.text()))
         picks = self.session.all_picks()
         set_problem(self.save_button, "" if len(picks) else "No picks to save", "")
@@ -298,48 +289,8 @@ class ClassifyPanel(Panel):
             text += f" Labels that differ from their prediction: {n_corrected}."
         self.hint.setText(text)
 
-    def _about_model(self) -> str:
-        path = self.model.value()
-        if path is None:
-            return ""
-        try:
-            info = read_info(path)
-        except EctkdError as error:
-            return str(error)
-        return " ".join([describe(info), *mismatches(info, self.session.current)])
-
 
 def _is_judged(picks: Picks) -> NDArray[np.bool_]:
     """Return of which picks both a model and a person said something."""
     judged: NDArray[np.bool_] = picks.is_labeled & (picks.prediction != UNLABELED)
     return judged
-
-
-def describe(info: CheckpointInfo) -> str:
-    """Return what a model is, in a sentence."""
-    classes = ", ".join(info.classes)
-    text = f"{info.model} for {classes}; box {info.box} at {info.voxel_size:g} Å."
-    if info.calibration is None:
-        return f"{text} Its confidence was never calibrated."
-    if not info.min_confidence:
-        share = info.calibration.precision
-        return f"{text} Calibrated: about {share:.0%} of its predictions are right."
-    return (
-        f"{text} Calibrated: predictions below {info.min_confidence:.2f} are shown as "
-        f"unknown, {info.calibration.precision:.0%} of the others should be right."
-    )
-
-
-def mismatches(info: CheckpointInfo, tomogram: Tomogram | None) -> list[str]:
-    """Return in what a tomogram differs from those that a model was trained on."""
-    if tomogram is None:
-        return []
-    found = []
-    size = tomogram.voxel_size
-    if abs(size - info.voxel_size) > 0.01 * info.voxel_size:
-        found.append(f"⚠ The tomogram has {size:g} Å voxels and will be resampled.")
-    ranges = (info.tilt_range, tomogram.tilt_range)
-    if None not in ranges and ranges[0] != ranges[1]:
-        low, high = info.tilt_range
-        found.append(f"⚠ The model knows tilts from {low:g}° to {high:g}°.")
-    return found

@@ -59,6 +59,8 @@ class BatchOrder:
         As `--device`.
     out
         Folder of the results.
+    keeps_scores
+        Whether a sweep writes what the model says of every place.
     """
 
     entries: Sequence[TomogramEntry]
@@ -66,6 +68,7 @@ class BatchOrder:
     model: Path
     device: str
     out: Path
+    keeps_scores: bool = False
 
     def arguments(self) -> list[str]:
         """Return the arguments of the command that does it."""
@@ -75,6 +78,8 @@ class BatchOrder:
         least = LEAST_CONFIDENCE if self.is_sweep else 0
         if not self.is_sweep:
             arguments += ["--picks", str(self.out / "picks")]
+        elif self.keeps_scores:
+            arguments += ["--scores", str(self.out / "scores")]
         arguments += ["--min-confidence", str(least), "--model", str(self.model)]
         return [*arguments, "--out", str(self.out), "--device", self.device]
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _KEY = "ectkd"
-_CHUNK = 64
+_CHUNK = (8, 64, 64)
+"""Positions along z, y, x of a part that is read at once, with all classes: a slice's
+probabilities need all of them, and of few planes only."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class ScoresWriter:
                 group.create_array(
                     "0",
                     shape=(len(classes), *shape),
-                    chunks=(1, *(min(n, _CHUNK) for n in shape)),
+                    chunks=(len(classes), *map(min, shape, _CHUNK)),
                     dtype="float32",
                     fill_value=np.nan,
                     compressors=None,

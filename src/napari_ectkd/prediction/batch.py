@@ -221,7 +221,12 @@ def _entry(
     task: TomogramTask, before: ManifestEntry | None, out: Path
 ) -> ManifestEntry:
     """Return a task's entry: done if an earlier start did the same work."""
-    fresh = ManifestEntry(name=task.name, path=task.entry.path, star=task.star.name)
+    fresh = ManifestEntry(
+        name=task.name,
+        path=task.entry.path,
+        star=task.star.name,
+        scores=task.scores,
+    )
     try:
         key = task.key()
     except (EctkdError, OSError) as error:
@@ -231,6 +236,8 @@ def _entry(
         and before.state == "done"
         and before.key == key
         and (out / before.star).exists()
+        # Scores that lie there without this work's name may be of an earlier model.
+        and (task.scores in (None, before.scores))
         and (task.scores is None or task.scores.exists())
     ):
         return before

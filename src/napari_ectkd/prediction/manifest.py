@@ -29,6 +29,7 @@ class ManifestEntry(BaseModel, frozen=True, extra="forbid"):
     voxel_size: float | None = Field(None, description="Å")
     error: str = ""
     star: str = Field(description="file of its picks, in the manifest's folder")
+    scores: Path | None = Field(None, description="OME-Zarr of all positions, if kept")
     key: str = Field("", description="digest of all that the result depends on")
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QPoint, Qt, QTimer
 
 from napari_ectkd.gui.classify_panel import ClassifyPanel
 from napari_ectkd.gui.open_jobs import Jobs
@@ -67,6 +67,45 @@ def test_a_network_that_cannot_be_swept_is_said(panel, write_model):
     panel.what.setValue("sweep")
     assert not panel.start_button.isEnabled()
     assert "residual_small cannot be swept" in panel.start_button.toolTip()
+
+
+def test_score_maps_are_kept_and_shown(panel, qtbot, write_model):
+    pytest.importorskip("zarr")
+    viewer = panel.session.viewer
+    panel.model.setValue(write_model("compact"))
+    assert not panel.keep_scores.isVisible()  # picks have no map
+    panel.what.setValue("sweep")
+    qtbot.mouseClick(
+        panel.keep_scores,
+        Qt.MouseButton.LeftButton,
+        pos=QPoint(10, panel.keep_scores.height() // 2),
+    )
+    assert panel.keep_scores.isChecked()
+    sweep(panel, qtbot)
+    assert "MB in" in panel.maps.text.text()
+    panel.session.points_layer("tomo").visible = False
+    viewer.dims.set_current_step(0, 20)
+    before = viewer.screenshot(canvas_only=True, flash=False)
+    assert n_colored(before) == 0
+    panel.area.ensureWidgetVisible(panel.maps)
+    panel.maps.choice.setFocus()
+    qtbot.keyClicks(panel.maps.choice, "s")  # as one chooses in a list
+    assert panel.maps.choice.currentText() == "shell"
+    # The probability is about a third everywhere: the color of the class, faint.
+    qtbot.waitUntil(
+        lambda: n_colored(viewer.screenshot(canvas_only=True, flash=False)) > 1000
+    )
+    panel.maps.choice.setCurrentIndex(0)
+    after = viewer.screenshot(canvas_only=True, flash=False)
+    assert n_colored(after) == 0
+    # Where nothing changed, the maps stay too, and can be chosen again.
+    panel.maps.choice.setCurrentIndex(1)
+    sweep(panel, qtbot)
+    assert "Nothing had changed" in panel.status.message.text()
+    assert panel.maps.choice.value() is None
+    panel.maps.choice.setCurrentIndex(1)
+    [ring] = [x for x in viewer.layers if "probability" in x.name and x.visible]
+    assert "ring" in ring.name
 
 
 def n_colored(picture):
