@@ -222,7 +222,7 @@ class ClassifyPanel(Panel):
             text += f" All results are in {self.batch.folder}."
         elif is_sweep and rows[0].state == "done":
             n_new = self.batch.n_new
-            text += f" In {rows[0].name} {n_new} of them are new, the others lie on "
+            text += f" In {rows[0].name} {n_new:,} of them are new, the others lie on "
             text += "picks."
         if kept and done + result["failed"]:
             text += f" Nothing had changed in {kept} of them: their results were kept."

@@ -77,7 +77,8 @@ class ScoreHistogram(QWidget):
         self.plot.setYRange(0, max(height.max(), 1), padding=0.05)
         margin = 0.03 * (edges[-1] - edges[0])
         self.plot.setXRange(edges[0] - margin, edges[-1] + margin, padding=0)
-        self.line.setBounds((edges[0] - margin, edges[-1] + margin))
+        with QSignalBlocker(self.line):  # moved into its bounds, it is no cut
+            self.line.setBounds((edges[0] - margin, edges[-1] + margin))
         self._show_cut()
 
     def choose(self, name: str) -> None:

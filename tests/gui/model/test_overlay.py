@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from napari_ectkd.errors import DataError
 from napari_ectkd.gui.layers import FILL
 from napari_ectkd.gui.overlay import Overlay, scores, shown_class
-from napari_ectkd.gui.score_histogram import suggest_cut
+from napari_ectkd.gui.score_histogram import ScoreHistogram, suggest_cut
 from napari_ectkd.io.picks import UNKNOWN, Picks
 from napari_ectkd.prediction.mask import Mask
 
@@ -124,3 +124,17 @@ def test_the_suggested_cut_lies_between_two_heaps():
     best = edges[np.isclose(between, max(between))]
     assert best.min() - 0.1 <= cut <= best.max() + 0.1
     assert suggest_cut(np.full(500, 2.0)) is None
+
+
+def test_scores_that_come_and_go_cut_nothing(session, qtbot):
+    histogram = ScoreHistogram(session)
+    qtbot.addWidget(histogram)
+    for confidence in ([0.4, 0.45, 0.47], [0.9, 0.95, 0.99]):
+        found = Picks.create(
+            np.arange(9.0).reshape(3, 3), "tomo", prediction="a", confidence=confidence
+        )
+        session.set_picks("tomo", found)
+        assert session.overlay.cuts == {}
+    histogram.set_cut(2.5)
+    session.set_picks("tomo", found[:2])
+    assert session.overlay.cuts == {"a": 2.5}
