@@ -57,6 +57,7 @@ class RunsPanel(Panel):
         self._runs: list[FoundRun] = []
         self._elsewhere: Path | None = None
         self._awaited: Path | None = None
+        self._begun: Path | None = None
         self.table = RunTable()
         self.folder_button = QPushButton("Folder…")
         self.attach_button = QPushButton("Follow")
@@ -107,6 +108,9 @@ class RunsPanel(Panel):
             self.table.show_rows(rows)
             self.choose(chosen)
             self.table.blockSignals(False)
+        if self._begun in [run.path for run in self._runs]:
+            self.choose([self._begun])
+            self._begun = None
         self._follow_awaited()
         is_alive = any(run.state == "running" for run in self.chosen())
         if is_alive and self.curves.isVisible():
@@ -260,8 +264,8 @@ class RunsPanel(Panel):
             self.status.say(str(error), is_error=True)
             return
         self._watch(path)
+        self._begun = path  # a new run is in the list once its process has made it
         self.refresh()
-        self.choose([path])
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, EpochEnd) and self.curves.isVisible():

@@ -218,6 +218,27 @@ def test_a_run_is_duplicated_with_changes(runs, qtbot, tmp_path):
     assert "There is a run called two" in dialog.start_button.toolTip()
 
 
+def test_a_new_run_is_chosen_once_it_is_there(panel, runs, qtbot, monkeypatch):
+    monkeypatch.setenv("FAKE_WORKER", "wait")
+    panel.choose([runs[0].path])
+    kept = runs[0].config_path.read_text()
+
+    def start():
+        dialog = QApplication.activeModalWidget()
+        click(qtbot, dialog.start_button)
+
+    QTimer.singleShot(0, start)
+    click(qtbot, panel.duplicate_button)
+    new = Run(runs[0].path.parent / "one-2")
+    assert [run.path for run in panel.chosen()] == [runs[0].path]
+    new.config_path.write_text(kept)
+    panel.refresh()
+    assert [run.path for run in panel.chosen()] == [new.path]
+    panel.choose([runs[1].path])
+    panel.refresh()
+    assert [run.path for run in panel.chosen()] == [runs[1].path]
+
+
 @pytest.fixture
 def refined(runs, tmp_path):
     run = Run(runs[0].path.parent / "refined-1")
