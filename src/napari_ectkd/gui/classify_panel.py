@@ -197,7 +197,7 @@ class ClassifyPanel(Panel):
         self.classes.chosen.connect(self.histogram.choose)
         self.learning.ended.connect(self._refresh)
         self.refine_button.clicked.connect(self.learn_again)
-        self.job.done.connect(self._on_done)
+        self.batch.done.connect(self._on_done)
         self.job.ended.connect(self._refresh)
         self.job.ended.connect(self.maps.refresh)
         self.batch.said.connect(lambda text, bad: self.status.say(text, is_error=bad))

@@ -11,7 +11,7 @@ import json
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -88,7 +88,8 @@ class TomogramBatch(QObject):
     """The work on some tomograms: how each stands, and its results in the session.
 
     `changed` comes whenever a tomogram's state may be another one, `said` with a line
-    and whether it is an error.
+    and whether it is an error, `done` with the worker's result. Several panels of a
+    window share the job: only the batch that started it takes what it finds.
 
     Parameters
     ----------
@@ -100,6 +101,7 @@ class TomogramBatch(QObject):
 
     changed = Signal()
     said = Signal(str, bool)
+    done = Signal(dict)
 
     def __init__(self, session: Session, job: Job) -> None:
         super().__init__()
@@ -117,6 +119,7 @@ class TomogramBatch(QObject):
         self._taken: dict[str, str] = {}
         self._seen: tuple[int, int] | None = None
         self._has_set_overlay = False
+        self._is_ours = False
         self._room: tempfile.TemporaryDirectory | None = None
         job.progressed.connect(self._on_event)
         job.done.connect(self._on_done)
@@ -124,8 +127,8 @@ class TomogramBatch(QObject):
 
     @property
     def is_active(self) -> bool:
-        """Whether the worker is at it."""
-        return self._job.is_active
+        """Whether the worker is at what was started here."""
+        return self._is_ours
 
     def start(self, order: BatchOrder) -> None:
         """Start the worker.
@@ -153,6 +156,7 @@ class TomogramBatch(QObject):
             for e in order.entries
         ]
         self._job.start([*order.arguments(), "--job", str(room)], room)
+        self._is_ours = True
         self.changed.emit()
 
     def look_at(self, folder: Path | None) -> None:
@@ -192,6 +196,8 @@ class TomogramBatch(QObject):
         write_picks(path, picks, entry.voxel_size or entry.open().voxel_size)
 
     def _on_event(self, event: Event) -> None:
+        if not self._is_ours:
+            return
         if isinstance(event, Progress):
             if event.of:
                 self.at_work = event.of
@@ -202,11 +208,17 @@ class TomogramBatch(QObject):
         self._read()
         self.changed.emit()
 
-    def _on_done(self) -> None:
-        self._stand_still()
-        self._read()
+    def _on_done(self, result: dict[str, Any]) -> None:
+        if self._is_ours:
+            self._stand_still()
+            self._read()
+            self.done.emit(result)
 
     def _on_ended(self) -> None:
+        if not self._is_ours and self.folder is not None:
+            self._taken = _read_taken(self.folder)
+            self._read()  # another panel may have worked into the same folder
+        self._is_ours = False
         if self._room is not None:
             self._room.cleanup()
             self._room = None

@@ -147,6 +147,20 @@ def test_cancelling_leaves_the_rest_to_another_start(panel, qtbot, write_model, 
     assert panel.start_button.isEnabled()
 
 
+def test_two_panels_take_what_is_found_once(panel, qtbot, write_model, folder):
+    other = ClassifyPanel(panel.session.viewer)
+    qtbot.addWidget(other)
+    for each in (panel, other):
+        each.model.setValue(write_model("compact"))
+        each.what.setValue("sweep")
+        each.tomograms.choose([folder / "a.mrc", folder / "c.mrc"])
+    start(panel, qtbot)
+    assert panel.session.undo_stack.count() == 1
+    assert states(other) == states(panel)
+    assert states(panel)["a"][0] == "done"
+    assert "particles found" not in other.status.message.text()
+
+
 def test_picks_of_all_open_tomograms_are_classified(panel, qtbot, write_model, folder):
     session = panel.session
     session.open_tomogram(folder / "c.mrc", is_inverted=False)
@@ -162,6 +176,3 @@ def test_picks_of_all_open_tomograms_are_classified(panel, qtbot, write_model, f
         assert picks.label.tolist() == label
     # What the model said is no change of what it was asked: nothing is to be done.
     assert "Nothing had changed" in start(panel, qtbot)
-    session.set_picks("c", Picks.create(places, "c"))
-    assert "Nothing had changed in 1 of them" in start(panel, qtbot)
-    assert (session.picks("c").prediction != "").all()
