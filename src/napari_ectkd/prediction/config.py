@@ -69,7 +69,7 @@ class SweepConfig(BaseModel, frozen=True, extra="forbid"):
         None,
         ge=16,
         description="voxels along each axis of a part worked on at once, with its rim; "
-        "less takes less memory (default: 256)",
+        "less takes less memory (default: 264)",
     )
     batch_size: int = Field(64, ge=1, description="boxes in one step, for patches")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")

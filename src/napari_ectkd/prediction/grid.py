@@ -88,13 +88,15 @@ class Grid:
         )
         return z, y, x
 
-    def tiles(self, window_px: int, *, most_voxels: int) -> list[Spans]:
+    def tiles(self, window_px: int, margin: int, *, most_voxels: int) -> list[Spans]:
         """Return spans that cover the grid once.
 
         Parameters
         ----------
         window_px
             Voxels along each axis that a position depends on.
+        margin
+            Positions that are scored around each tile, too.
         most_voxels
             That a tile may cover with the windows around its positions. One position is
             a tile in any case.
@@ -102,7 +104,7 @@ class Grid:
         parts = [1, 1, 1]
         while True:
             lengths = [-(-n // k) for n, k in zip(self.shape, parts, strict=True)]
-            edges = [(n + 1) * self.stride + window_px for n in lengths]
+            edges = [(n + 2 * margin - 1) * self.stride + window_px for n in lengths]
             longest = int(np.argmax(lengths))
             if np.prod(edges) <= most_voxels or lengths[longest] == 1:
                 break

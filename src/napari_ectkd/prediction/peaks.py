@@ -3,7 +3,7 @@
 The evidence for a class is its log-odds, log p / (1 − p), in nats: it keeps growing
 where probabilities are all next to 1. A pick is a position whose most evident class has
 more evidence than any class has at the 26 positions around it; `none` is never one. Its
-place between the positions is the top of a parabola along each axis.
+place between the positions is said by `centers`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from napari_ectkd.io.picks import NONE
-from napari_ectkd.picking.peaks import local_maxima, refined
+from napari_ectkd.picking.peaks import local_maxima
+from napari_ectkd.prediction.centers import REACH, centers, presence, spacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from napari_ectkd.prediction.grid import Spans
+    from napari_ectkd.prediction.grid import Grid, Spans
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def most_evident(
 
 def find_candidates(
     logits: Tensor,
+    grid: Grid,
     spans: Spans,
     core: Spans,
     classes: Sequence[str],
@@ -102,11 +104,14 @@ def find_candidates(
     ----------
     logits
         `(k, z, y, x)`.
+    grid
+        All scored positions.
     spans
         Where on the grid these are.
     core
-        The positions whose peaks are wanted. `spans` has one more on each side, but at
-        the ends of the grid, so that peaks don't depend on how the grid is cut.
+        The positions whose peaks are wanted. `spans` has `margin(grid)` more on each
+        side, but at the ends of the grid, so that peaks don't depend on how the grid
+        is cut.
     classes
         Names, in the order of the logits.
     least_confidence
@@ -124,11 +129,18 @@ def find_candidates(
     # p ≥ least is log p/(1−p) ≥ log least/(1−least), and exactly so.
     is_mine &= torch.sigmoid(height.double()) >= least_confidence
     peaks = peaks[is_mine]
-    positions = refined(evidence, peaks) + starts
+    if NONE in classes:
+        evidence = presence(logits, classes, temperature)
+    positions = centers(evidence, peaks, spacing(grid))
     return Candidates(
-        positions.cpu().numpy().astype(np.float64),
+        (positions + starts.cpu()).numpy(),
         logits[(slice(None), *peaks.T)].T.cpu().numpy(),
     )
+
+
+def margin(grid: Grid) -> int:
+    """Return how many positions around a peak say whether and where it is one."""
+    return REACH * spacing(grid)
 
 
 def separated(

@@ -14,7 +14,7 @@ import numpy as np
 from napari_ectkd.events import Noted, Progress
 from napari_ectkd.io.scores import ScoresWriter, unfinished_path
 from napari_ectkd.prediction.grid import Grid, size
-from napari_ectkd.prediction.peaks import Candidates, find_candidates
+from napari_ectkd.prediction.peaks import Candidates, find_candidates, margin
 from napari_ectkd.prediction.tile_work import TileWork
 from napari_ectkd.prediction.unfinished import Unfinished
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from napari_ectkd.prediction.mask import Mask
     from napari_ectkd.prediction.scorers import Scorer
 
-TILE = 256
+TILE = 264
 """Edge of a tile with its rim in voxels, where nobody says otherwise: 0.3 GB of memory
 in each thread. Larger ones waste less on the rim and fit the caches less."""
 
@@ -103,7 +103,11 @@ def search_tiles(
     """
     grid, scorer, info = search.grid, search.scorer, search.info
     n_classes = len(info.classes)
-    tiles = grid.tiles(scorer.window_px, most_voxels=(search.config.tile or TILE) ** 3)
+    tiles = grid.tiles(
+        scorer.window_px,
+        margin(grid),
+        most_voxels=(search.config.tile or TILE) ** 3,
+    )
     parts: list[Candidates] = []
     unfinished = None
     is_resumed = False
@@ -167,14 +171,15 @@ def _work_on_tile(
     grid, info = search.grid, search.info
     if search.mask is not None and not search.mask.touches(grid, tile):
         return _TileResult(Candidates.joined([], len(info.classes)), None)
-    # One position more on each side: whether a peak is one depends on its neighbors.
-    wider = grid.widened(tile, 1)
+    # Whether a peak is one, and where, depends on its neighbors beyond the tile.
+    wider = grid.widened(tile, margin(grid))
     voxels = search.tomogram.read(grid.region(wider, search.scorer.window_px))
     voxels -= np.float32(statistics.mean)
     voxels /= np.float32(statistics.std)
     logits = search.scorer(voxels)
     candidates = find_candidates(
         logits,
+        grid,
         wider,
         tile,
         info.classes,
