@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_ectkd.gui.curves import TRAINING, apart, plotting_library, small_plot
 from napari_ectkd.gui.editors import ChoiceEdit
@@ -44,6 +45,11 @@ class DetailCurves(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.kind)
         layout.addWidget(self.plot)
+        # In the plot the names of eight classes would hide the curves.
+        self.plot.plotItem.legend.hide()
+        self.names = QLabel(wordWrap=True)
+        self.names.hide()
+        layout.addWidget(self.names)
         self.kind.valueChanged.connect(self._draw)
 
     def clear(self) -> None:
@@ -80,14 +86,18 @@ class DetailCurves(QWidget):
 
     def _draw(self) -> None:
         self.plot.clear()
+        named = []
         for name, (epochs, values) in self.points().items():
             is_class = name.startswith(RECALL)
             text = name.removeprefix(RECALL)
             color = self._palette.color(text) if is_class else TRAINING
+            if is_class:
+                named.append(
+                    f"<span style='color: {color}'>■</span>&nbsp;{escape(text)}"
+                )
             self.plot.plot(
                 epochs,
                 values,
-                name=text if is_class else None,
                 pen=self._graph.mkPen(color, width=2),
                 symbol="o" if len(epochs) < 30 else None,
                 symbolPen=None,
@@ -95,6 +105,8 @@ class DetailCurves(QWidget):
                 symbolSize=4,
                 connect=apart(epochs, self._starts.values()),
             )
+        self.names.setText(" &nbsp; ".join(named))
+        self.names.setVisible(bool(named))
         if self.kind.value() == RECALL:
             self.plot.setYRange(0, 1, padding=0.03)
         else:

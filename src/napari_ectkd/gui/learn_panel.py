@@ -68,6 +68,8 @@ class LearnPanel(Panel):
         self.figures = QLabel(wordWrap=True)
         self.summary = QLabel(wordWrap=True)
         self.table = ResultTable()
+        self._shown: Path | None = None
+        """The run whose curves are drawn."""
         self._settled = QTimer(self)
         self._settled.setSingleShot(True)
         self._build()
@@ -201,6 +203,11 @@ class LearnPanel(Panel):
         self.table.hide()
 
     def _on_event(self, event: Event) -> None:
+        if self._shown != self.job.folder:  # a run that another panel began
+            self._forget()
+            self._shown = self.job.folder
+        if self.job.is_active and self.start_button.isEnabled():
+            self._refresh()
         if isinstance(event, EpochEnd):
             self.curves.show()
             self.more_curves.show()

@@ -310,9 +310,12 @@ def test_more_curves_of_one_run(qtbot):
         curves.add(epoch(number, **metrics))
     curves.add(epoch(2, **{"recall: a": 0.9}))
     assert curves.points() == {"recall: a": ([1, 2], [0.2, 0.9])}
+    curves.show()
+    assert "#ff0000" in curves.names.text()
+    assert curves.names.text().endswith("a")
     curves.kind.setValue("learning_rate")
     assert curves.points() == {"learning_rate": ([1], [0.1])}
-    curves.show()
+    assert not curves.names.isVisible()
     assert len(items_of(curves.plot)) == 1
     curves.clear()
     assert not items_of(curves.plot)

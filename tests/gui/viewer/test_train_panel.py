@@ -85,6 +85,26 @@ def test_a_run_is_followed_to_its_end(panel, viewer, qtbot, monkeypatch):
     assert panel.start_button.isEnabled()
 
 
+def test_a_run_that_another_panel_begins_is_shown_alone(
+    panel, viewer, qtbot, monkeypatch, tmp_path
+):
+    label(viewer, ["a", "a", "b", "b"])
+    monkeypatch.setenv("FAKE_WORKER", "finish")
+    with qtbot.waitSignal(panel.job.ended):
+        panel.start_button.click()
+    assert not panel.summary.isHidden()
+    monkeypatch.setenv("FAKE_WORKER", "wait")
+    with qtbot.waitSignal(panel.job.progressed):
+        panel.job.start(["train", "--out", str(tmp_path / "b")], tmp_path / "b")
+    qtbot.waitUntil(lambda: bool(panel.curves.points("loss")[0]))
+    assert panel.curves.points("loss")[0] == [1]
+    assert panel.summary.isHidden()
+    assert "Training is at work" in panel.start_button.toolTip()
+    with qtbot.waitSignal(panel.job.ended):
+        panel.status.cancel_button.click()
+    assert panel.start_button.isEnabled()
+
+
 def test_a_run_without_validation_is_shown_to_its_end(
     panel, viewer, qtbot, monkeypatch
 ):
