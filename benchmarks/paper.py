@@ -246,7 +246,7 @@ def table(grid: Grid) -> None:
 
 
 def figure(grid: Grid, path: Path) -> None:
-    """Draw accuracy in each cell: networks along x, hollow from labels."""
+    """Draw accuracy in each cell that was run: networks along x, hollow from labels."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -255,16 +255,22 @@ def figure(grid: Grid, path: Path) -> None:
     found = accuracies(grid)
     networks = [PAPERS, *sorted(STUDENTS), OURS, "compact"]
     marks = {"": ("o", "none"), PAPERS: ("o", "C0"), OURS: ("s", "C1")}
+    beside = {"": -0.18, PAPERS: 0.0, OURS: 0.18}
+    cells = [c for c in grid.cells if any(c in of_way for of_way in found.values())]
+    columns = min(len(cells), 3)
+    rows = -(-len(cells) // columns)
     shown, axes = plt.subplots(
-        len(grid.snrs),
-        len(grid.tilts),
-        figsize=(4.4 * len(grid.tilts), 2.9 * len(grid.snrs)),
+        rows,
+        columns,
+        figsize=(4.4 * columns + 1, 2.9 * rows + 0.6),
         sharex=True,
         sharey=True,
         squeeze=False,
         layout="constrained",
     )
-    for axis, (snr, tilt) in zip(axes.flat, grid.cells, strict=True):
+    for axis in axes.flat[len(cells) :]:
+        axis.remove()
+    for axis, (snr, tilt) in zip(axes.flat, cells, strict=False):
         axis.set_title(f"SNR {snr:g}, tilts to ±{tilt}°", fontsize=10)
         axis.axhline(100 / len(grid.complexes or [1] * 23), color="0.7", ls=":")
         axis.grid(axis="y", color="0.92")
@@ -273,7 +279,7 @@ def figure(grid: Grid, path: Path) -> None:
                 continue
             marker, fill = marks[way.teacher]
             axis.plot(
-                networks.index(way.model),
+                networks.index(way.model) + beside[way.teacher],
                 100 * found[way.name][snr, tilt],
                 marker,
                 mfc=fill,
