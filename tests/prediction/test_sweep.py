@@ -21,7 +21,8 @@ from napari_ectkd.models.checkpoint import (
     save_checkpoint,
 )
 from napari_ectkd.models.registry import build_model
-from napari_ectkd.prediction.config import SweepConfig
+from napari_ectkd.prediction.config import ClassifyConfig, SweepConfig
+from napari_ectkd.prediction.picks import classify_picks
 from napari_ectkd.prediction.sweep import sweep_tomogram
 from napari_ectkd.prediction.tile_search import SweepFiles
 
@@ -239,6 +240,29 @@ def test_picks_of_a_sweep(write_model, opened, sweep):
     assert any("no diameter known of b: half the box" in text for text in texts)
     diameters = picks.foreign["ectkdDiameter"].to_numpy()
     assert set(zip(picks.prediction, diameters, strict=True)) <= {("a", 80), ("b", 120)}
+
+
+def test_a_hit_has_the_class_that_its_own_place_has(write_model, opened, sweep):
+    """What `ectkd classify` says there; and of the scored position without it."""
+    tomogram, model = opened(), write_model()
+    picks = sweep(model, tomogram, min_confidence=0.3)[0].picks
+    assert len(picks) > 2
+    stream = classify_picks(
+        model, tomogram, picks, ClassifyConfig(device="cpu"), cancel=Cancel()
+    )
+    while True:
+        try:
+            next(stream)
+        except StopIteration as end:
+            expected = end.value.probabilities
+            break
+    found = picks.probabilities[expected.columns]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert (picks.confidence >= 0.3).all()
+    once = sweep(model, tomogram, min_confidence=0.3, second_look=False)[0].picks
+    assert not np.allclose(
+        np.sort(once.confidence)[-3:], np.sort(picks.confidence)[-3:], atol=1e-3
+    )
 
 
 def test_border_and_number_are_kept(write_model, opened, sweep):

@@ -45,6 +45,11 @@ class SweepConfig(BaseModel, frozen=True, extra="forbid"):
         description="Å by class (--diameters.NAME 250); default: what the model was "
         "trained on, else half the box",
     )
+    second_look: bool = Field(
+        True,
+        description="classify each hit anew at its own place, and not at the nearest "
+        "scored position",
+    )
     distance: float = Field(
         0.6,
         ge=0,

@@ -54,8 +54,8 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def __getitem__(self, index: NDArray) -> Candidates:
-        """Return the candidates of a mask or an array of indices."""
+    def __getitem__(self, index: NDArray | slice) -> Candidates:
+        """Return the candidates of a mask, an array of indices, or a slice."""
         return Candidates(self.positions[index], self.logits[index])
 
 

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_ectkd.dataset.normalize import Statistics
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.io.picks import Picks
     from napari_ectkd.io.tomogram import Tomogram
+    from napari_ectkd.models.checkpoint import CheckpointInfo
     from napari_ectkd.prediction.config import ClassifyConfig
 
 
@@ -80,12 +82,7 @@ def classify_picks(
     statistics = tomogram_statistics(tomogram, info.voxel_size)
 
     def read(index: NDArray[np.int64]) -> NDArray[np.float32]:
-        crops = crop_subtomograms(
-            tomogram, picks.positions[index], info.box, info.voxel_size
-        )
-        if info.normalization.mode == "subtomogram":
-            return normalize_each(crops)
-        return (crops - np.float32(statistics.mean)) / np.float32(statistics.std)
+        return normalized_crops(tomogram, picks.positions[index], info, statistics)
 
     logits = yield from infer_logits(
         to_device(model, device),
@@ -108,3 +105,28 @@ def classify_picks(
     unsure = classified.confidence < threshold
     classified.prediction[unsure] = UNKNOWN
     return classified
+
+
+def normalized_crops(
+    tomogram: Tomogram,
+    positions: NDArray[np.float64],
+    info: CheckpointInfo,
+    statistics: Statistics,
+) -> NDArray[np.float32]:
+    """Return `(n, box, box, box)` subtomograms as a model wants them.
+
+    Parameters
+    ----------
+    tomogram
+        Where they are cropped.
+    positions
+        `(n, 3)` Å, of their centers; whole boxes lie in the tomogram.
+    info
+        Box, voxel size and normalization of the model.
+    statistics
+        Of the tomogram.
+    """
+    crops = crop_subtomograms(tomogram, positions, info.box, info.voxel_size)
+    if info.normalization.mode == "subtomogram":
+        return normalize_each(crops)
+    return (crops - np.float32(statistics.mean)) / np.float32(statistics.std)

@@ -24,6 +24,7 @@ from napari_ectkd.events import Noted
 from napari_ectkd.io.picks import NONE, Picks
 from napari_ectkd.io.star import DIAMETER
 from napari_ectkd.models.checkpoint import load_checkpoint
+from napari_ectkd.models.inference import infer_logits, to_device
 from napari_ectkd.models.sweepable import Sweepable
 from napari_ectkd.picking.blobs import SCORE
 from napari_ectkd.prediction.fit_for import disagreements
@@ -33,6 +34,7 @@ from napari_ectkd.prediction.peaks import (
     judged,
     separated,
 )
+from napari_ectkd.prediction.picks import normalized_crops
 from napari_ectkd.prediction.resample import resample_tomogram, room_for_resampled
 from napari_ectkd.prediction.scorers import PatchScorer, SweepScorer
 from napari_ectkd.prediction.tile_search import SweepFiles, TileSearch, search_tiles
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from napari_ectkd.dataset.normalize import Statistics
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.io.tomogram import Tomogram
     from napari_ectkd.models.checkpoint import CheckpointInfo
@@ -113,7 +116,7 @@ def sweep_tomogram(
     )
     if is_same_voxel_size(info.voxel_size, tomogram.voxel_size):
         _ = search.grid  # no box fits: said now
-    return _run(search, cancel)
+    return _run(model, search, cancel)
 
 
 def make_scorer(
@@ -168,7 +171,9 @@ def class_diameters(info: CheckpointInfo, config: SweepConfig) -> dict[str, floa
     }
 
 
-def _run(search: TileSearch, cancel: Cancel) -> Generator[Event, None, SweptTomogram]:
+def _run(
+    model: nn.Module, search: TileSearch, cancel: Cancel
+) -> Generator[Event, None, SweptTomogram]:
     started = time.monotonic()
     original, info = search.tomogram, search.info
     yield from _what_to_know(search)
@@ -185,7 +190,10 @@ def _run(search: TileSearch, cancel: Cancel) -> Generator[Event, None, SweptTomo
             )
             search = replace(search, tomogram=resampled, mask=mask)
         found = yield from search_tiles(search, statistics, cancel)
-    picks = _picks(search, found)
+        placed = _apart(search, found)
+        if search.config.second_look and len(placed):
+            placed = yield from _second_look(model, search, statistics, placed, cancel)
+    picks = _picks(search, placed)
     names, counts = np.unique(picks.prediction.astype(str), return_counts=True)
     seconds = time.monotonic() - started
     n_voxels = int(np.prod(original.shape))
@@ -228,8 +236,8 @@ def _what_to_know(search: TileSearch) -> Generator[Event, None, None]:
         )
 
 
-def _picks(search: TileSearch, candidates: Candidates) -> Picks:
-    """Return the candidates that are far enough apart, as picks."""
+def _apart(search: TileSearch, candidates: Candidates) -> Candidates:
+    """Return the candidates that are far enough apart, placed in Å."""
     tomogram, config, classes = search.tomogram, search.config, search.info.classes
     positions = search.grid.voxels(candidates.positions) * tomogram.voxel_size
     is_inside = (positions >= config.border) & (
@@ -244,7 +252,45 @@ def _picks(search: TileSearch, candidates: Candidates) -> Picks:
         config.distance,
         temperature=search.temperature,
     )
-    placed = placed[kept[: config.max_picks]]
+    return placed[kept]
+
+
+def _second_look(
+    model: nn.Module,
+    search: TileSearch,
+    statistics: Statistics,
+    placed: Candidates,
+    cancel: Cancel,
+) -> Generator[Event, None, Candidates]:
+    """Return what the model says at the candidates' own places, the strongest first.
+
+    The scored position nearest to a peak may be most of a stride off the center.
+    """
+    info, config = search.info, search.config
+    logits = yield from infer_logits(
+        to_device(model, search.device),
+        lambda index: normalized_crops(
+            search.tomogram, placed.positions[index], info, statistics
+        ),
+        np.arange(len(placed)),
+        device=search.device,
+        dtype=choose_precision(search.device, config.precision),
+        batch_size=config.batch_size,
+        cancel=cancel,
+        stage="second look",
+    )
+    again = Candidates(placed.positions, logits.numpy())
+    _, evidence, _ = judged(again.logits, info.classes, search.temperature)
+    # p is 1 / (1 + exp(−evidence)), of the class that the pick will have.
+    probable = 1 / (1 + np.exp(-evidence)) >= config.min_confidence
+    order = np.argsort(-evidence, kind="stable")
+    return again[order[probable[order]]]
+
+
+def _picks(search: TileSearch, placed: Candidates) -> Picks:
+    """Return candidates, the strongest first, as picks."""
+    tomogram, classes = search.tomogram, search.info.classes
+    placed = placed[slice(search.config.max_picks)]
     predicted, evidence, probabilities = judged(
         placed.logits, classes, search.temperature
     )
