@@ -10,6 +10,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QLabel, QPushButton
 
 from napari_ectkd.errors import DataError, EctkdError
+from napari_ectkd.gui.batch_inputs import picks_of
 from napari_ectkd.gui.batch_table import BatchTable
 from napari_ectkd.gui.classes_table import ClassesTable
 from napari_ectkd.gui.device_chooser import DeviceChooser
@@ -27,7 +28,6 @@ from napari_ectkd.gui.tomogram_batch import (
     BatchOrder,
     TomogramBatch,
     n_found,
-    picks_of,
 )
 from napari_ectkd.gui.tomogram_chooser import TomogramChooser
 from napari_ectkd.io.picks import UNLABELED

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
 from qtpy.QtCore import QObject, Signal
 
 from napari_ectkd.errors import EctkdError, VoxelSizeError
 from napari_ectkd.events import Progress
-from napari_ectkd.gui.storage import ProjectFolder
+from napari_ectkd.gui.batch_inputs import bare, is_same, picks_of
 from napari_ectkd.io.atomic import atomic_path, make_folder
 from napari_ectkd.io.formats import tomogram_name
-from napari_ectkd.io.picks import UNLABELED, Picks
 from napari_ectkd.io.star import read_picks, write_picks
 from napari_ectkd.io.tomogram_list import TomogramEntry, write_tomogram_list
 from napari_ectkd.models.checkpoint import read_info
@@ -190,8 +187,8 @@ class TomogramBatch(QObject):
         A file that stays as it was tells the worker that there is nothing new to do.
         """
         path = folder / f"{tomogram_name(entry.path)}.star"
-        picks = _bare(picks_of(entry, self._session))
-        if path.exists() and _is_same(read_picks(path), picks):
+        picks = bare(picks_of(entry, self._session))
+        if path.exists() and is_same(read_picks(path), picks):
             return
         write_picks(path, picks, entry.voxel_size or entry.open().voxel_size)
 
@@ -284,65 +281,6 @@ def n_found(rows: Sequence[ManifestEntry]) -> int:
     """Return how many picks of some tomograms have a prediction."""
     counts = [row.counts for row in rows if row.state == "done"]
     return sum(n for c in counts for name, n in c.items() if name != "no prediction")
-
-
-def picks_of(entry: TomogramEntry, session: Session) -> Picks:
-    """Return the picks of a tomogram, open or as they were last saved.
-
-    Raises
-    ------
-    FormatError
-        If the saved ones are broken.
-    """
-    name = tomogram_name(entry.path)
-    opened = session.tomograms.get(name)
-    if opened is not None and opened.path.resolve() == entry.path.resolve():
-        return session.picks(name)
-    home = ProjectFolder.find(entry.path)
-    if home is None or not home.picks_path(name).exists():
-        return Picks.empty()
-    return read_picks(home.picks_path(name))
-
-
-def known_entries(paths: Sequence[Path], session: Session) -> list[TomogramEntry]:
-    """Return files with what was said of them, now or when they were last open.
-
-    Raises
-    ------
-    FormatError
-        If a list of tomograms is broken.
-    """
-    known = {}
-    for folder in {path.parent for path in paths}:
-        home = ProjectFolder.find(folder / "any")
-        entries = home.load_tomograms() if home else []
-        known |= {entry.path: entry for entry in entries}
-    for tomogram in session.tomograms.values():
-        entry = TomogramEntry.of(tomogram)
-        # What the window guessed and shows is what the worker is to see.
-        known[entry.path] = entry.model_copy(
-            update={"is_inverted": tomogram.is_inverted}
-        )
-    return [known.get(p.resolve(), TomogramEntry(path=p.resolve())) for p in paths]
-
-
-def _bare(picks: Picks) -> Picks:
-    """Return picks as no model has seen them."""
-    return replace(
-        picks,
-        prediction=np.full(len(picks), UNLABELED, dtype=object),
-        confidence=np.full(len(picks), np.nan),
-        probabilities=pd.DataFrame(index=range(len(picks))),
-    )
-
-
-def _is_same(before: Picks, now: Picks) -> bool:
-    """Return whether a model would say the same of picks."""
-    return (
-        np.array_equal(before.pick_id, now.pick_id)
-        and np.array_equal(before.label, now.label)
-        and np.allclose(before.positions, now.positions, rtol=0, atol=1e-3)
-    )
 
 
 def _signature(folder: Path | None) -> tuple[int, int] | None:
