@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -19,10 +21,17 @@ if TYPE_CHECKING:
 SAVE_MS = 400
 """Milliseconds after a change until it is on the disk."""
 RETRY_MS = 5000
+_LOOK_MS = 20
+"""How often to look whether the thread that writes picks is done."""
 
 
 class Autosave(QObject):
     """Writes picks, classes and facts half a second after a change, and retries.
+
+    Picks take seconds to write where they are many: a thread does it, which is given
+    nothing but picks and tomograms, both immutable. All else is small and written here.
+    A change counts as saved once its file is renamed; what changed again in the
+    meantime is still waiting.
 
     Each tomogram has its picks in the project folder beside it, so that they are found
     again whatever it is opened together with. Runs go to the folder of the first.
@@ -47,9 +56,15 @@ class Autosave(QObject):
         self._homes: dict[str, ProjectFolder] = {}
         # With the picks: their tomogram may be closed before they can be written.
         self._unsaved: dict[str, tuple[Picks, Tomogram]] = {}
+        self._thread = ThreadPoolExecutor(1, "autosave")
+        self._writing: Future[None] | None = None
+        self._handed: dict[str, tuple[Picks, Tomogram]] = {}
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self.save)
+        self._timer.timeout.connect(self._start)
+        self._look = QTimer(self)
+        self._look.setInterval(_LOOK_MS)
+        self._look.timeout.connect(self._look_after)
 
     def take_in(self, tomogram: Tomogram) -> tuple[Picks | None, Classes]:
         """Return what was saved of a tomogram: its picks, and the classes beside it.
@@ -95,28 +110,90 @@ class Autosave(QObject):
 
     def flush(self) -> None:
         """Write what is waiting to be written, at once."""
-        if self._timer.isActive():
+        if self._timer.isActive() or self._writing is not None:
             self.save()
 
     def save(self) -> bool:
-        """Write what changed; return whether it worked. Else it is tried again."""
+        """Write what changed before returning; return whether it worked.
+
+        Else it is tried again.
+        """
         self._timer.stop()
         if self.project is None:
             return True
+        with suppress(EctkdError):  # what failed is tried again here
+            self._finish()
         try:
-            for name, (picks, tomogram) in list(self._unsaved.items()):
-                self._homes[name].save_picks(picks, tomogram)
-                del self._unsaved[name]
-            open_now = list(self._tomograms.values())
-            folders = {self._homes[t.name].path: self._homes[t.name] for t in open_now}
-            for folder in (folders | {self.project.path: self.project}).values():
-                here = [t for t in open_now if self._homes[t.name].path == folder.path]
-                folder.save_classes(self._classes())
-                folder.save_tomograms(open_now if folder is self.project else here)
+            self._hand_over()
+            self._finish()
         except EctkdError as error:
-            self.saved.emit(f"NOT saved: {error}", True)
-            self._timer.start(RETRY_MS)
-            return False
+            return self._failed(error)
+        return self._say_saved()
+
+    def _start(self) -> None:
+        """Begin to write what changed; with what is being written, wait."""
+        if self._writing is not None:
+            self._timer.start(SAVE_MS)
+        elif self.project is not None:
+            try:
+                self._hand_over()
+            except EctkdError as error:
+                self._failed(error)
+
+    def _hand_over(self) -> None:
+        """Write the small files, and give the picks to the thread."""
+        self._save_facts()
+        self._handed = dict(self._unsaved)
+        homes = dict(self._homes)
+        self._writing = self._thread.submit(_write_all, self._handed, homes)
+        self._look.start()
+
+    def _look_after(self) -> None:
+        """Say how the thread fared, once it is done."""
+        if self._writing is None or not self._writing.done():
+            return
+        try:
+            self._finish()
+        except EctkdError as error:
+            self._failed(error)
+        else:
+            if not self._unsaved:
+                self._say_saved()
+
+    def _finish(self) -> None:
+        """Wait for the thread; what it wrote and is still so is saved.
+
+        Raises
+        ------
+        WriteError
+            If it could not write.
+        """
+        self._look.stop()
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        writing.result()
+        for name, written in self._handed.items():
+            if self._unsaved.get(name) is written:
+                del self._unsaved[name]
+
+    def _save_facts(self) -> None:
+        """Write the classes, and what is said of the tomograms."""
+        assert self.project is not None
+        open_now = list(self._tomograms.values())
+        folders = {self._homes[t.name].path: self._homes[t.name] for t in open_now}
+        for folder in (folders | {self.project.path: self.project}).values():
+            here = [t for t in open_now if self._homes[t.name].path == folder.path]
+            folder.save_classes(self._classes())
+            folder.save_tomograms(open_now if folder is self.project else here)
+
+    def _failed(self, error: EctkdError) -> bool:
+        self.saved.emit(f"NOT saved: {error}", True)
+        self._timer.start(RETRY_MS)
+        return False
+
+    def _say_saved(self) -> bool:
+        assert self.project is not None
         self.saved.emit(f"Saved in {self.project.path}", False)
         return True
 
@@ -132,3 +209,11 @@ class Autosave(QObject):
             else:
                 self.said.emit(f"{error}; it was kept as {aside.name}", True)
             return None
+
+
+def _write_all(
+    picks: dict[str, tuple[Picks, Tomogram]], homes: dict[str, ProjectFolder]
+) -> None:
+    """Write the picks of tomograms, each in the folder beside it."""
+    for name, (here, tomogram) in picks.items():
+        homes[name].save_picks(here, tomogram)

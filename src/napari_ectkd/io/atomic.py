@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,10 @@ from napari_ectkd.errors import EctkdError, WriteError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Python can only read the umask by setting it, and threads share it: two at once could
+# leave it open.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @contextmanager
@@ -75,6 +80,7 @@ def cannot_write(path: Path, error: OSError) -> WriteError:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    with _ONE_AT_A_TIME:
+        mask = os.umask(0)
+        os.umask(mask)
     return mask
