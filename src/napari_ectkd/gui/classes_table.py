@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import numpy as np
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
@@ -23,7 +22,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_ectkd.errors import EctkdError
-from napari_ectkd.gui.overlay import is_visible, shown_class
+from napari_ectkd.gui.class_codes import class_codes
+from napari_ectkd.gui.overlay import is_visible, shown_class, shown_prediction
 from napari_ectkd.gui.panel import set_problem
 from napari_ectkd.io.picks import NONE, UNKNOWN, UNLABELED
 
@@ -97,13 +97,12 @@ class ClassesTable(QWidget):
         shown, visible = Counter(), Counter()
         for tomogram in session.tomograms.values():
             picks = session.picks(tomogram.name)
-            labeled.update(picks.label)
-            bare = shown_class(picks.with_labels(UNLABELED), session.overlay)
-            predicted.update(bare)
-            here = np.where(picks.is_labeled, picks.label, bare)
-            shown.update(here)
-            visible.update(
-                here[is_visible(picks, here, session.hidden, session.overlay, tomogram)]
+            labeled += class_codes(picks).label.counts()
+            predicted += shown_prediction(picks, session.overlay).counts()
+            here = shown_class(picks, session.overlay)
+            shown += here.counts()
+            visible += here.counts(
+                is_visible(picks, here, session.hidden, session.overlay, tomogram)
             )
         names = [*session.classes, NONE]
         names += [n for n in (UNKNOWN, UNLABELED) if shown[n]]

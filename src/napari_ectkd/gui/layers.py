@@ -8,6 +8,7 @@ size as scale and ångström as units. The features `label`, `prediction`, `conf
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Points
     from numpy.typing import NDArray
 
+    from napari_ectkd.gui.class_codes import Named
     from napari_ectkd.io.tomogram import Tomogram
 
 AXES = ("z", "y", "x")
@@ -103,7 +105,9 @@ def put_picks(
 ) -> None:
     """Show picks in a layer; see `paint_picks` for their color and size."""
     layer.selected_data = set()
-    layer.data = picks.positions / tomogram.voxel_size
+    places = picks.positions / tomogram.voxel_size
+    if not np.array_equal(layer.data, places):
+        layer.data = places
     _set_features(layer, _features(picks, overlay))
     layer.metadata = {KEY: {"picks_of": tomogram.name, "picks": picks}}
 
@@ -131,23 +135,25 @@ def paint_picks(
     Only what has changed is set: napari draws anew after each.
     """
     picks: Picks = layer.metadata[KEY]["picks"]
-    names = shown_class(picks, overlay)
-    if not np.array_equal(layer.features["class"].to_numpy(dtype=object), names):
-        _set_features(layer, layer.features.assign(**{"class": names}))
-    if len(names):
-        colors = _rgba(palette, names)
-        colors[:, 3] = opacity(picks, names, overlay)
-        diameters = shown_diameters(picks, names, overlay, diameter)
+    shown = shown_class(picks, overlay)
+    words = shown.words
+    if not np.array_equal(layer.features["class"].to_numpy(dtype=object), words):
+        _set_features(layer, layer.features.assign(**{"class": _column(words)}))
+    if len(picks):
+        colors = _rgba(palette, shown)
+        colors[:, 3] = opacity(picks, shown, overlay)
+        diameters = shown_diameters(picks, shown, overlay, diameter)
         _set(layer, "border_color", colors)
         _set(layer, "face_color", colors * (1, 1, 1, FILL))
         _set(layer, "size", diameters / tomogram.voxel_size)
-        _set(layer, "shown", is_visible(picks, names, hidden, overlay, tomogram))
+        _set(layer, "shown", is_visible(picks, shown, hidden, overlay, tomogram))
     layer.current_size = diameter / tomogram.voxel_size
 
 
 def _set(layer: Points, name: str, values: NDArray) -> None:
     before = np.asarray(getattr(layer, name))
-    if before.shape != values.shape or not np.allclose(before, values, atol=1e-6):
+    # As the layer keeps them: the same values come back equal to the last digit.
+    if not np.array_equal(before, values.astype(before.dtype)):
         setattr(layer, name, values)
 
 
@@ -160,23 +166,28 @@ def _set_features(layer: Points, features: pd.DataFrame) -> None:
 def _features(picks: Picks, overlay: Overlay) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "class": shown_class(picks, overlay),
-            "label": picks.label,
-            "prediction": picks.prediction,
+            "class": _column(shown_class(picks, overlay).words),
+            "label": _column(picks.label),
+            "prediction": _column(picks.prediction),
             "confidence": picks.confidence,
             "pick_id": picks.pick_id,
         }
     )
 
 
-def _rgba(palette: Palette, names: NDArray[np.object_]) -> NDArray[np.float64]:
+def _column(words: NDArray[np.object_]) -> pd.Series:
+    """Return words as they are: pandas would copy each into a type of its own."""
+    return pd.Series(words, dtype=object)
+
+
+def _rgba(palette: Palette, shown: Named) -> NDArray[np.float64]:
     """Return `(n, 4)` opaque colors of class names."""
-    code, classes = pd.factorize(names)
-    hexes = [palette.color(name).lstrip("#") for name in classes]
-    rgb = [[int(text[i : i + 2], 16) / 255 for i in (0, 2, 4)] for text in hexes]
-    table = np.column_stack([np.reshape(rgb, (-1, 3)), np.ones(len(hexes))])
-    colors: NDArray[np.float64] = table[code]
-    return colors
+
+    def color(name: str) -> list[float]:
+        text = palette.color(name).lstrip("#")
+        return [*(int(text[i : i + 2], 16) / 255 for i in (0, 2, 4)), 1.0]
+
+    return shown.each(color)
 
 
 def _words(column: pd.Series) -> NDArray[np.object_]:
@@ -250,6 +261,14 @@ def _picks_of(
 ) -> Picks:
     """Return picks at the positions in Å of points; by id, what was known of them."""
     pick_id = _unique_ids(_numbers(features["pick_id"]), kept.pick_id)
+    label = _words(features["label"])
+    if np.array_equal(pick_id, kept.pick_id):  # moved, or given another label
+        return replace(
+            kept,
+            positions=_unmoved_kept(positions, kept.positions),
+            tomogram=np.full(len(kept), tomogram, dtype=object),
+            label=label,
+        )
     rows = pd.Index(kept.pick_id).get_indexer(pick_id)
     is_new = rows < 0
     probabilities = kept.probabilities.reindex(rows).reset_index(drop=True)
@@ -260,17 +279,15 @@ def _picks_of(
     angles = np.full((len(pick_id), 3), np.nan)
     prediction = np.full(len(pick_id), UNLABELED, dtype=object)
     confidence = np.full(len(pick_id), np.nan)
-    positions = positions.copy()
     known, old = ~is_new, rows[~is_new]
     angles[known] = kept.angles[old]
     prediction[known], confidence[known] = kept.prediction[old], kept.confidence[old]
-    # What was not moved keeps its position to the last digit.
-    unmoved = np.abs(positions[known] - kept.positions[old]).max(axis=1) < 1e-3
-    positions[np.flatnonzero(known)[unmoved]] = kept.positions[old][unmoved]
+    positions = positions.copy()
+    positions[known] = _unmoved_kept(positions[known], kept.positions[old])
     return Picks.create(
         positions,
         tomogram,
-        label=_words(features["label"]),
+        label=label,
         prediction=prediction,
         confidence=confidence,
         probabilities=probabilities,
@@ -278,6 +295,14 @@ def _picks_of(
         pick_id=pick_id,
         foreign=foreign,
     )
+
+
+def _unmoved_kept(
+    now: NDArray[np.float64], before: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return positions, Å; what was not moved keeps its own to the last digit."""
+    is_moved = (np.abs(now - before) >= 1e-3).any(axis=1)
+    return np.where(is_moved[:, None], now, before)
 
 
 def _numbers(column: pd.Series) -> NDArray[np.int64]:

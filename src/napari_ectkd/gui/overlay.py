@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import expit, logit
 
-from napari_ectkd.io.picks import UNKNOWN, UNLABELED
+from napari_ectkd.gui.class_codes import (
+    UNKNOWN_CODE,
+    UNLABELED_CODE,
+    Named,
+    class_codes,
+)
 from napari_ectkd.io.star import DIAMETER
 from napari_ectkd.picking.blobs import SCORE
 
@@ -65,17 +70,25 @@ class Overlay:
         return replace(self, cuts=change(self.cuts), diameters=change(self.diameters))
 
 
-def shown_class(picks: Picks, overlay: Overlay) -> NDArray[np.object_]:
+def shown_class(picks: Picks, overlay: Overlay) -> Named:
     """Return what each pick is shown as: label, prediction, unknown or nothing."""
+    codes = class_codes(picks)
+    bare = shown_prediction(picks, overlay)
+    return replace(
+        bare, codes=np.where(codes.is_labeled, codes.label.codes, bare.codes)
+    )
+
+
+def shown_prediction(picks: Picks, overlay: Overlay) -> Named:
+    """Return what each pick would be shown as if it had no label."""
+    predicted = class_codes(picks).prediction
     # A pick may carry a prediction without a number; it is taken at its word.
-    is_sure = np.isnan(picks.confidence) | (picks.confidence >= overlay.min_confidence)
+    is_unsure = picks.confidence < overlay.min_confidence
     if overlay.cuts:
-        score = scores(picks)
-        for name, cut in overlay.cuts.items():
-            is_sure &= (picks.prediction != name) | ~(score < cut)
-    is_unsure = ~is_sure & (picks.prediction != UNLABELED)
-    names: NDArray[np.object_] = np.where(is_unsure, UNKNOWN, picks.prediction)
-    return np.where(picks.is_labeled, picks.label, names)
+        cut = predicted.each(lambda name: overlay.cuts.get(name, -np.inf))
+        is_unsure |= scores(picks) < cut
+    is_unsure &= predicted.codes != UNLABELED_CODE
+    return replace(predicted, codes=np.where(is_unsure, UNKNOWN_CODE, predicted.codes))
 
 
 def scores(picks: Picks) -> NDArray[np.float64]:
@@ -94,18 +107,18 @@ def scores(picks: Picks) -> NDArray[np.float64]:
 
 def is_visible(
     picks: Picks,
-    names: NDArray[np.object_],
+    shown: Named,
     hidden: set[str],
     overlay: Overlay,
     tomogram: Tomogram,
 ) -> NDArray[np.bool_]:
     """Return which picks of a tomogram are shown, by what they are shown as."""
-    visible: NDArray[np.bool_] = np.ones(len(picks), dtype=bool)
-    for name in hidden:
-        visible &= names != name
+    visible: NDArray[np.bool_] = ~shown.is_in(hidden)
     if overlay.region is not None:
-        low, high = overlay.region
-        visible &= ((picks.positions >= low) & (picks.positions <= high)).all(axis=1)
+        # By axis: comparing whole rows takes several times as long.
+        for axis, (low, high) in enumerate(overlay.region.T):
+            place = picks.positions[:, axis]
+            visible &= (place >= low) & (place <= high)
     mask = overlay.masks.get(tomogram.name)
     if mask is not None and len(picks):
         # A pick may lie beyond the rim of the volume that it was found in.
@@ -115,25 +128,25 @@ def is_visible(
 
 
 def shown_diameters(
-    picks: Picks, names: NDArray[np.object_], overlay: Overlay, default: float
+    picks: Picks, shown: Named, overlay: Overlay, default: float
 ) -> NDArray[np.float64]:
     """Return the diameter of each pick, Å: of its class, or as its sweep said."""
     found = np.full(len(picks), default)
     if DIAMETER in picks.foreign:
         written = picks.foreign[DIAMETER].to_numpy(dtype=np.float64, na_value=np.nan)
         # It is that of the predicted class, which a label may have put right.
-        is_known = (written > 0) & (names == picks.prediction)
+        is_known = (written > 0) & (shown.codes == class_codes(picks).prediction.codes)
         found = np.where(is_known, written, found)
-    for name, diameter in overlay.diameters.items():
-        found[names == name] = diameter
+    if overlay.diameters:
+        of_class = shown.each(lambda name: overlay.diameters.get(name, np.nan))
+        found = np.where(np.isnan(of_class), found, of_class)
     return found
 
 
-def opacity(
-    picks: Picks, names: NDArray[np.object_], overlay: Overlay
-) -> NDArray[np.float64]:
+def opacity(picks: Picks, shown: Named, overlay: Overlay) -> NDArray[np.float64]:
     """Return how opaque each pick is drawn, 0.3 to 1: labels fully."""
     if not overlay.is_faded:
         return np.ones(len(picks))
-    is_sure = picks.is_labeled | (names == UNLABELED) | np.isnan(picks.confidence)
+    is_sure = class_codes(picks).is_labeled | (shown.codes == UNLABELED_CODE)
+    is_sure |= np.isnan(picks.confidence)
     return np.where(is_sure, 1.0, 0.3 + 0.7 * picks.confidence)

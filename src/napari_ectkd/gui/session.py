@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.gui.autosave import Autosave
+from napari_ectkd.gui.class_codes import class_codes
 from napari_ectkd.gui.class_list import ClassList
 from napari_ectkd.gui.layers import (
     add_picks_layer,
@@ -563,7 +564,9 @@ class Session(QObject):
 
     def take_classes(self, picks: Picks) -> None:
         """Add the classes that labels or predictions name and that are new."""
-        if self._classes.take([*picks.label, *picks.prediction]):
+        codes = class_codes(picks)
+        used = {*codes.label.counts(), *codes.prediction.counts()}
+        if self._classes.take(used):
             self.classes_changed.emit()
 
     def _replace_class(self, old: str, new: str, text: str) -> None:

@@ -129,7 +129,7 @@ def test_points_have_the_colors_of_their_classes(session, layer):
 def test_hidden_classes_and_unsure_predictions(session, layer, some_picks):
     picks = some_picks()
     session.set_overlay(min_confidence=1.0)
-    names = shown_class(picks, Overlay(min_confidence=1.0))
+    names = shown_class(picks, Overlay(min_confidence=1.0)).words
     assert names.tolist() == ["ring", UNKNOWN, "none", UNKNOWN]
     assert list(layer.features["class"]) == names.tolist()
     session.set_hidden({UNKNOWN})

@@ -75,8 +75,8 @@ def test_a_threshold_and_the_same_cut_show_the_same(confidence, least):
     picks = Picks.create(np.zeros((len(found), 3)), prediction="a", confidence=found)
     cut = float(np.log(least / (1 - least)))
     np.testing.assert_array_equal(
-        shown_class(picks, Overlay(min_confidence=least)),
-        shown_class(picks, Overlay(cuts={"a": cut})),
+        shown_class(picks, Overlay(min_confidence=least)).words,
+        shown_class(picks, Overlay(cuts={"a": cut})).words,
     )
 
 
