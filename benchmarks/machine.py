@@ -8,11 +8,11 @@ import subprocess
 from pathlib import Path
 
 
-def commit() -> str:
-    """Return the project's commit, `-dirty` if files differ from it."""
+def commit(folder: Path = Path(__file__).parent) -> str:
+    """Return the commit of the project in a folder, `-dirty` if files differ."""
     return subprocess.run(
         ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,

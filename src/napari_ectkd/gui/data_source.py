@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_ectkd.dataset.config import DataConfig
+from napari_ectkd.gui.class_codes import class_codes
 from napari_ectkd.gui.editors import ChoiceEdit, FloatEdit, IntEdit, PathEdit, PathsEdit
 from napari_ectkd.io.atomic import make_folder
+from napari_ectkd.io.picks import UNLABELED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,8 +81,9 @@ class DataSource(QWidget):
 
     def class_counts(self) -> dict[str, int]:
         """Return the number of labels of each class, over all tomograms."""
-        picks = self._session.all_picks()
-        return dict(Counter(picks.label[picks.is_labeled]).most_common())
+        counts = class_codes(self._session.all_picks()).label.counts()
+        del counts[UNLABELED]
+        return dict(counts.most_common())
 
     def box_px(self) -> int | None:
         """Return the box; None if the data set says it."""

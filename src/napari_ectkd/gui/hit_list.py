@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_ectkd.gui.class_codes import class_codes
 from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.labeling import show_position
 from napari_ectkd.gui.panel import set_problem
@@ -260,7 +261,7 @@ def order_of_hits(picks: Picks) -> NDArray[np.int64]:
 
     Equal confidence is told apart by a sweep's evidence, which does not saturate.
     """
-    is_hit = ~np.isin(picks.prediction.astype(str), [UNLABELED, UNKNOWN, NONE])
+    is_hit = ~class_codes(picks).prediction.is_in({UNLABELED, UNKNOWN, NONE})
     score = np.nan_to_num(picks.confidence, nan=0.0)
     if EVIDENCE in picks.foreign:
         evidence = pd.to_numeric(picks.foreign[EVIDENCE], errors="coerce").to_numpy()

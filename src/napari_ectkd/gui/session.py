@@ -77,6 +77,7 @@ class Session(QObject):
         self.undo_stack.indexChanged.connect(self.history_changed)
         self._classes = ClassList()
         self._picks: dict[str, Picks] = {}  # not only in layers: those can be deleted
+        self._joined: tuple[list[Picks], Picks] = [], Picks.empty()
         self._is_busy = False  # our own writing to layers is no change by the user
         self._disk = Autosave(
             self.tomograms,
@@ -207,11 +208,18 @@ class Session(QObject):
 
     def picks(self, name: str) -> Picks:
         """Return the picks of a tomogram."""
-        return self._picks.get(name, Picks.empty())
+        found = self._picks.get(name)
+        return Picks.empty() if found is None else found
 
     def all_picks(self) -> Picks:
-        """Return the picks of all open tomograms."""
-        return join_picks([self.picks(name) for name in self.tomograms])
+        """Return the picks of all open tomograms; joined anew only as they change."""
+        parts = [self.picks(name) for name in self.tomograms]
+        if not parts:
+            return Picks.empty()
+        if [id(part) for part in parts] != [id(part) for part in self._joined[0]]:
+            joined = parts[0] if len(parts) == 1 else join_picks(parts)
+            self._joined = parts, joined
+        return self._joined[1]
 
     def set_picks(self, name: str, picks: Picks, text: str = "") -> None:
         """Replace the picks of a tomogram; undoable if `text` says what was done."""
@@ -241,7 +249,7 @@ class Session(QObject):
             labels = picks.label.copy()
             labels[chosen] = label
             what = f"label {label}" if label else "take labels away"
-            self.set_picks(self.current.name, picks.with_labels(labels), what)
+            self.set_picks(self.current.name, replace(picks, label=labels), what)
             layer.selected_data = set(chosen)
         return len(chosen)
 

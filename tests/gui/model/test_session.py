@@ -417,3 +417,18 @@ def test_picks_of_other_shapes_are_drawn_around_the_slice(session):
     moved = replace(Picks.create([[100, 50, 50]], "tomo"))
     session.set_picks("tomo", moved)
     assert session.points_layer("tomo").size.tolist() == [12.0]
+
+
+def test_picks_of_all_tomograms_follow_each_change(session, some_picks, tomogram_file):
+    session.open_tomogram(tomogram_file("other"), is_inverted=False)
+    session.set_picks("tomo", some_picks())
+    session.set_picks("other", some_picks("other"), "load")
+    joined = session.all_picks()
+    assert sorted(set(joined.tomogram)) == ["other", "tomo"]
+    assert len(joined) == len(set(joined.pick_id)) == 8
+    assert session.all_picks() is joined
+    session.set_current("other")
+    session.assign("shell", [1])
+    assert session.all_picks().in_tomogram("other").label[1] == "shell"
+    session.undo()
+    assert session.all_picks().in_tomogram("other").label[1] == ""
