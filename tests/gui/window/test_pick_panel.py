@@ -182,7 +182,7 @@ def test_a_pick_is_moved_by_dragging(panel, qtbot):
         send_drag(widget, end)
         return np.abs(layer.data[0] - target).max() < 1
 
-    qtbot.waitUntil(has_arrived)
+    qtbot.waitUntil(has_arrived, timeout=30_000)
     assert session.picks("tomo") is before  # taken in at the end, as one step
     qtbot.mouseRelease(widget, LEFT, pos=end)
     moved = session.picks("tomo")
@@ -268,7 +268,7 @@ def test_two_panels_take_the_picks_of_a_job_once(panel, qtbot):
     panel.threshold.setValue(6)
     with qtbot.waitSignal(panel.job.ended, timeout=60_000):
         panel.pick_button.click()
-        qtbot.waitUntil(lambda: not other.pick_button.isEnabled())
+        qtbot.waitUntil(lambda: not other.pick_button.isEnabled(), timeout=30_000)
     assert panel.session.undo_stack.count() == 1
     assert panel.pick_button.isEnabled()
     assert other.pick_button.isEnabled()
