@@ -119,7 +119,7 @@ def changes(
     steps = range(REPEATS)
     high = VOXEL_SIZE * np.array(SHAPE)
     inside = rng.random(SHAPE) > 0.5
-    layer = session.points_layer("tomo")
+    layer = session.layers.points("tomo")
     keys = LabelingMode(session)
     keys.set_on(True)
 
@@ -157,7 +157,7 @@ def changes(
             ),
         ),
         ("a label by a key", (press, steps)),
-        ("undo of a label", (lambda _: session.undo(), steps)),
+        ("undo of a label", (lambda _: session.undo_stack.undo(), steps)),
         ("a pick moved", (move, steps)),
         ("a pick added", (add, steps)),
     ]
@@ -165,7 +165,7 @@ def changes(
 
 def plain_layer(viewer: ViewerModel, session: Session) -> dict[str, float]:
     """Return how long napari's own layer takes to be given each kind of value."""
-    ours = session.points_layer("tomo")
+    ours = session.layers.points("tomo")
     layer = viewer.add_points(ours.data, features=ours.features, units=ours.units)
     n = len(ours.data)
     shown = [np.arange(n) % 8 != i for i in range(REPEATS)]

@@ -73,7 +73,7 @@ class DisplayForm(QWidget):
 
     def _image(self) -> Image | None:
         current = self._session.current
-        layer = self._session.image_layer(current.name) if current else None
+        layer = self._session.layers.image(current.name) if current else None
         if layer is None or not isinstance(layer.data, DisplayedVolume):
             return None
         return layer

@@ -160,7 +160,7 @@ class HitList(QWidget):
     def _on_chosen(self) -> None:
         self._refresh_buttons()
         chosen = self._chosen()
-        layer = self._session.points_layer(self._session.current.name)
+        layer = self._session.layers.points(self._session.current.name)
         if len(chosen) and layer is not None:
             layer.selected_data = set(chosen.tolist())
             show_position(self._session, self._picks().positions[chosen[0]])

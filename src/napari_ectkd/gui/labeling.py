@@ -99,7 +99,7 @@ class LabelingMode(QObject):
         current = self._session.current
         layer = None
         if self.is_on and current is not None:
-            layer = self._session.points_layer(current.name)
+            layer = self._session.layers.points(current.name)
         if layer is self._layer:
             return
         if self._layer is not None:

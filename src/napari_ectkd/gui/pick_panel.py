@@ -121,7 +121,7 @@ class PickPanel(Panel):
             here = loaded[_is_of(loaded, name, len(session.tomograms))]
             n_open += len(here)
             if len(here):
-                n_new += session.join_picks(name, here, "load picks")
+                n_new += session.book.join(name, here, "load picks")
         text = f"{n_new} picks loaded"
         if n_new < n_open:
             text += f", {n_open - n_new} were here already"
@@ -221,8 +221,8 @@ class PickPanel(Panel):
         self.classes.chosen.connect(self._on_class_chosen)
         self.assign_button.clicked.connect(self._assign)
         self.keys_box.toggled.connect(self._set_labeling)
-        self.undo_button.clicked.connect(session.undo)
-        self.redo_button.clicked.connect(session.redo)
+        self.undo_button.clicked.connect(session.undo_stack.undo)
+        self.redo_button.clicked.connect(session.undo_stack.redo)
         self.load_button.clicked.connect(self._choose_load)
         self.save_button.clicked.connect(self._choose_save)
         self.job.progressed.connect(self._on_progressed)
@@ -242,7 +242,7 @@ class PickPanel(Panel):
 
     def _set_by_hand(self, is_on: bool) -> None:
         current = self.session.current
-        layer = self.session.points_layer(current.name) if current else None
+        layer = self.session.layers.points(current.name) if current else None
         if layer is not None:
             self.session.viewer.layers.selection.active = layer
             layer.mode = "add" if is_on else "pan_zoom"
@@ -277,7 +277,7 @@ class PickPanel(Panel):
             return
         # Found again, by another threshold or by eye before: not picked twice.
         distance = self.diameter.value() / 2
-        n = self.session.join_picks(path.stem, picks, "pick automatically", distance)
+        n = self.session.book.join(path.stem, picks, "pick automatically", distance)
         old = len(picks) - n
         self.status.say(f"{n} picks found." + (f" {old} were there." if old else ""))
 

@@ -136,7 +136,7 @@ class ScoreMaps(QWidget):
         layer = score_layer(path, name, self._color(name, open_scores(path)))
         layers = self._session.viewer.layers
         active = layers.selection.active
-        points = self._session.points_layer(self._session.current.name)
+        points = self._session.layers.points(self._session.current.name)
         # Below the picks, which are clicked at; and they stay the active layer.
         layers.insert(layers.index(points) if points else len(layers), layer)
         layers.selection.active = active

@@ -4,46 +4,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary, finalize, ref
+from weakref import WeakKeyDictionary, finalize
 
-import numpy as np
-from qtpy.QtCore import QObject, QTimer, Signal
-from qtpy.QtGui import QUndoStack
+from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QApplication
 
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.gui.autosave import Autosave
 from napari_ectkd.gui.class_codes import class_codes
 from napari_ectkd.gui.class_list import ClassList
-from napari_ectkd.gui.layers import (
-    add_picks_layer,
-    add_tomogram_layer,
-    layer_picks_name,
-    layer_tomogram,
-    paint_picks,
-    put_picks,
-    take_picks,
-)
+from napari_ectkd.gui.layers import add_tomogram_layer
 from napari_ectkd.gui.overlay import Overlay
-from napari_ectkd.gui.pick_changes import (
-    join_new,
-    join_swept,
-    with_class_replaced,
-    with_predictions_of,
-)
+from napari_ectkd.gui.pick_book import PickBook
 from napari_ectkd.gui.storage import Classes
-from napari_ectkd.gui.undo import ChangePicks, rewrite_history
-from napari_ectkd.io.picks import NONE, UNLABELED, Picks, join_picks
-from napari_ectkd.io.star import write_picks
+from napari_ectkd.gui.tomogram_layers import TomogramLayers
+from napari_ectkd.io.picks import NONE, UNLABELED
 from napari_ectkd.io.tomogram import Tomogram, open_tomogram
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari.components import ViewerModel
-    from napari.layers import Image, Points
+    from qtpy.QtGui import QUndoStack
 
     from napari_ectkd.gui.palette import Palette
+    from napari_ectkd.io.picks import Picks
 
 _OF_VIEWER: WeakKeyDictionary[ViewerModel, Session] = WeakKeyDictionary()
 
@@ -51,9 +36,9 @@ _OF_VIEWER: WeakKeyDictionary[ViewerModel, Session] = WeakKeyDictionary()
 class Session(QObject):
     """Open tomograms with their picks, and the classes that all share.
 
-    The layers hold the picks; the session reads them, paints them, keeps their history
-    and saves each change within half a second. `said` carries lines for a status bar,
-    `saved` how saving went, each with whether it is a warning.
+    It joins the layers that show picks, the book that keeps them with their history,
+    the classes and what saves each change within half a second. `said` carries lines
+    for a status bar, `saved` how saving went, each with whether it is a warning.
     """
 
     tomograms_changed = Signal()
@@ -67,18 +52,14 @@ class Session(QObject):
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
-        self._viewer = ref(viewer)  # else no viewer would ever be freed
         self.tomograms: dict[str, Tomogram] = {}
         self.current: Tomogram | None = None
         self.diameter = 200.0
         self.overlay = Overlay()
         self.new_label = UNLABELED
-        self.undo_stack = QUndoStack(self)
+        self.book = PickBook(self._show)
         self.undo_stack.indexChanged.connect(self.history_changed)
         self._classes = ClassList()
-        self._picks: dict[str, Picks] = {}  # not only in layers: those can be deleted
-        self._joined: tuple[list[Picks], Picks] = [], Picks.empty()
-        self._is_busy = False  # our own writing to layers is no change by the user
         self._disk = Autosave(
             self.tomograms,
             lambda: Classes(
@@ -95,10 +76,12 @@ class Session(QObject):
         if app is not None:
             app.aboutToQuit.connect(self._disk.flush)
         finalize(viewer, self._disk.flush).atexit = False
-        viewer.layers.events.inserted.connect(self._on_inserted)
-        viewer.layers.events.removed.connect(self._on_removed)
-        for layer in list(viewer.layers):
-            self._adopt_layer(layer)
+        self.layers = TomogramLayers(viewer, self.tomograms)
+        self.layers.inserted.connect(self._adopt)
+        self.layers.closed.connect(self._on_closed)
+        self.layers.edited.connect(self._on_edited)
+        self.layers.lost.connect(self._on_lost)
+        self.layers.announce()
 
     @classmethod
     def of(cls, viewer: ViewerModel) -> Session:
@@ -112,10 +95,7 @@ class Session(QObject):
     @property
     def viewer(self) -> ViewerModel:
         """The viewer whose panels share this."""
-        viewer = self._viewer()
-        if viewer is None:
-            raise RuntimeError("the viewer of this session is gone")
-        return viewer
+        return self.layers.viewer
 
     # Tomograms
 
@@ -160,14 +140,7 @@ class Session(QObject):
     def state(self, tomogram: Tomogram) -> None:
         """Take what a person said of an open tomogram: contrast sign or tilt range."""
         self.tomograms[tomogram.name] = tomogram
-        image = self.image_layer(tomogram.name)
-        if image is not None:
-            image.data.tomogram = tomogram
-            image.metadata = {"ectkd": {"tomogram": tomogram}}
-            image.contrast_limits_range = image.contrast_limits = (
-                image.data.contrast_limits()
-            )
-            image.refresh()
+        self.layers.state(tomogram)
         if self.current is not None and self.current.name == tomogram.name:
             self.current = tomogram
         self._changed(tomogram.name)
@@ -178,55 +151,31 @@ class Session(QObject):
         if name not in self.tomograms:
             return
         self.current = self.tomograms[name]
-        for layer in self.viewer.layers:
-            tomogram = layer_tomogram(layer)
-            owner = tomogram.name if tomogram else layer_picks_name(layer)
-            if owner is not None:
-                layer.visible = owner == name
-        points = self.points_layer(name)
-        if points is not None:
-            self.viewer.layers.selection.active = points
-        self._set_thickness()
+        self.layers.show_only(name)
+        self.layers.set_thickness(self.diameter)
         self.current_changed.emit()
-
-    def image_layer(self, name: str) -> Image | None:
-        """Return the layer that shows a tomogram."""
-        for layer in self.viewer.layers:
-            tomogram = layer_tomogram(layer)
-            if tomogram is not None and tomogram.name == name:
-                return layer
-        return None
-
-    def points_layer(self, name: str) -> Points | None:
-        """Return the layer with the picks of a tomogram."""
-        for layer in self.viewer.layers:
-            if layer_picks_name(layer) == name:
-                return layer
-        return None
 
     # Picks
 
+    @property
+    def undo_stack(self) -> QUndoStack:
+        """What was done to picks, step by step."""
+        return self.book.undo_stack
+
     def picks(self, name: str) -> Picks:
         """Return the picks of a tomogram."""
-        found = self._picks.get(name)
-        return Picks.empty() if found is None else found
+        return self.book.of(name)
 
     def all_picks(self) -> Picks:
         """Return the picks of all open tomograms; joined anew only as they change."""
-        parts = [self.picks(name) for name in self.tomograms]
-        if not parts:
-            return Picks.empty()
-        if [id(part) for part in parts] != [id(part) for part in self._joined[0]]:
-            joined = parts[0] if len(parts) == 1 else join_picks(parts)
-            self._joined = parts, joined
-        return self._joined[1]
+        return self.book.joined()
 
     def set_picks(self, name: str, picks: Picks, text: str = "") -> None:
         """Replace the picks of a tomogram; undoable if `text` says what was done."""
-        before = self.picks(name)
-        self._show(name, picks)
         if text:
-            self.undo_stack.push(ChangePicks(text, name, before, picks, self._show))
+            self.book.change(name, picks, text)
+        else:
+            self.book.show(name, picks)
 
     def assign(self, label: str, index: list[int] | None = None) -> int:
         """Give picks of the current tomogram a label; return how many.
@@ -240,66 +189,14 @@ class Session(QObject):
         """
         if self.current is None:
             return 0
-        layer = self.points_layer(self.current.name)
+        layer = self.layers.points(self.current.name)
         if layer is None:
             return 0
         chosen = sorted(layer.selected_data) if index is None else index
         if chosen:
-            picks = self.picks(self.current.name)
-            labels = picks.label.copy()
-            labels[chosen] = label
-            what = f"label {label}" if label else "take labels away"
-            self.set_picks(self.current.name, replace(picks, label=labels), what)
+            self.book.label(self.current.name, label, chosen)
             layer.selected_data = set(chosen)
         return len(chosen)
-
-    def merge_predictions(self, classified: Picks) -> int:
-        """Take predictions for the picks of a tomogram by id; return for how many.
-
-        Labels stay, and so do picks that were added, moved or deleted meanwhile.
-        """
-        n_merged = 0
-        for name in sorted(set(classified.tomogram)):
-            if name not in self.tomograms:
-                continue
-            found = classified.in_tomogram(name)
-            merged, n = with_predictions_of(self.picks(name), found)
-            self.set_picks(name, merged, "classify")
-            n_merged += n
-        return n_merged
-
-    def join_picks(
-        self, name: str, picks: Picks, text: str, distance: float = 1.0
-    ) -> int:
-        """Add picks to those of a tomogram; return how many were not there already.
-
-        One within `distance` Å of a pick is taken for the same, see `join_new`.
-        """
-        if name not in self.tomograms:
-            return 0
-        owner = np.full(len(picks), name, dtype=object)
-        joined, n = join_new(self.picks(name), replace(picks, tomogram=owner), distance)
-        self.set_picks(name, joined, text)
-        return n
-
-    def take_swept(self, name: str, hits: Picks) -> int:
-        """Show a sweep's hits in place of an earlier one's; return how many are new.
-
-        Picks that somebody labeled or made by hand stay, see `join_swept`.
-        """
-        if name not in self.tomograms:
-            return 0
-        joined, n_new = join_swept(self.picks(name), hits)
-        self.set_picks(name, joined, "sweep")
-        return n_new
-
-    def undo(self) -> None:
-        """Take the last change of picks back."""
-        self.undo_stack.undo()
-
-    def redo(self) -> None:
-        """Do again what was taken back."""
-        self.undo_stack.redo()
 
     # Classes
 
@@ -343,9 +240,7 @@ class Session(QObject):
         self.overlay = self.overlay.renamed(old, new)
         if self.new_label == old:
             self.new_label = new
-        # No step to undo: all that was done before is now said of the new name.
-        rewrite_history(self.undo_stack, lambda p: with_class_replaced(p, old, new))
-        self._replace_class(old, new, "")
+        self.book.rename_class(old, new)
         self._classes_changed()
 
     def remove_class(self, name: str) -> None:
@@ -354,7 +249,7 @@ class Session(QObject):
         self.overlay = self.overlay.renamed(name, UNLABELED)
         if self.new_label == name:
             self.new_label = UNLABELED
-        self._replace_class(name, UNLABELED, f"remove class {name}")
+        self.book.remove_class(name)
         self._classes_changed()
 
     def set_color(self, name: str, color: str) -> None:
@@ -378,7 +273,7 @@ class Session(QObject):
         """Set the diameter of the particles, Å: the size of points and of the slab."""
         self.diameter = float(diameter)
         self._paint_all()
-        self._set_thickness()
+        self.layers.set_thickness(self.diameter)
         self._classes_changed()
 
     def set_new_label(self, label: str) -> None:
@@ -414,11 +309,7 @@ class Session(QObject):
         project = self._disk.project
         if project is None:
             raise ConfigError("open a tomogram first")
-        picks = self.all_picks()
-        path = project.path / "labels" / "labeled-picks.star"
-        sizes = {name: t.voxel_size for name, t in self.tomograms.items()}
-        write_picks(path, picks[picks.is_labeled], sizes)
-        project.save_tomograms(self.tomograms.values())
+        path = project.save_labeled(self.all_picks(), self.tomograms.values())
         return path, project.tomograms_path
 
     def save(self) -> bool:
@@ -426,15 +317,6 @@ class Session(QObject):
         return self._disk.save()
 
     # How layers and session keep in step
-
-    def _on_inserted(self, event: object) -> None:
-        self._adopt_layer(event.value)
-
-    def _adopt_layer(self, layer: object) -> None:
-        """Take in the image layer of a tomogram that a reader or we made."""
-        tomogram = layer_tomogram(layer)
-        if tomogram is not None and tomogram.name not in self.tomograms:
-            self._adopt(tomogram)
 
     def _adopt(self, tomogram: Tomogram) -> None:
         saved, classes = self._disk.take_in(tomogram)
@@ -444,26 +326,21 @@ class Session(QObject):
         if is_first:
             self.diameter = classes.diameter
             self.overlay = replace(self.overlay, diameters=classes.diameters)
+        self.book.open(tomogram.name)
         self.classes_changed.emit()
-        self._add_points_layer(tomogram.name)
+        self.layers.add_points(tomogram.name)
         if saved is not None:
-            self.take_classes(saved)
             self.said.emit(f"{len(saved)} picks of {tomogram.name} are back", False)
-        self._show(tomogram.name, saved if saved is not None else Picks.empty())
+        self.book.show(
+            tomogram.name, self.picks(tomogram.name) if saved is None else saved
+        )
         self.set_current(tomogram.name)
         self.tomograms_changed.emit()
 
-    def _on_removed(self, event: object) -> None:
-        tomogram = layer_tomogram(event.value)
-        name = tomogram.name if tomogram else layer_picks_name(event.value)
-        if name not in self.tomograms or self._is_busy:
-            return
-        # Layers are put right afterwards: napari may be removing all of them.
-        QTimer.singleShot(0, self._settle_layers)
-        if tomogram is None or self.image_layer(name) is not None:
-            return  # opened twice, closed once
+    def _on_closed(self, name: str) -> None:
         self.save()
-        del self.tomograms[name], self._picks[name]
+        del self.tomograms[name]
+        self.book.close(name)
         if self.current is not None and self.current.name == name:
             self.current = None
             if self.tomograms:
@@ -472,95 +349,35 @@ class Session(QObject):
                 self.current_changed.emit()
         self.tomograms_changed.emit()
 
-    def _settle_layers(self) -> None:
-        """Bring back picks that were deleted with their layer; drop those of no use."""
-        viewer = self._viewer()
-        if viewer is None:
-            return
-        for layer in list(viewer.layers):
-            name = layer_picks_name(layer)
-            if name is not None and name not in self.tomograms:
-                viewer.layers.remove(layer)
-        for name in self.tomograms:
-            if self.points_layer(name) is None:
-                self._add_points_layer(name)
-                self._show(name, self.picks(name))
-                self.said.emit(
-                    "the picks stay; close a tomogram by its image layer", True
-                )
+    def _on_lost(self, name: str) -> None:
+        self.book.show(name, self.picks(name))
+        self.said.emit("the picks stay; close a tomogram by its image layer", True)
 
-    def _add_points_layer(self, name: str) -> None:
-        layer = add_picks_layer(self.viewer, self.tomograms[name])
-        layer.events.data.connect(lambda event: self._on_data(name, event))
-
-    def _on_data(self, name: str, event: object) -> None:
-        """Take in what the user did to the points of a layer."""
-        action = str(getattr(event, "action", ""))
-        if self._is_busy or action not in {"added", "removed", "changed"}:
-            return
-        layer = self.points_layer(name)
-        before = self.picks(name)
-        after = take_picks(layer, self.tomograms[name])
-        is_new = ~np.isin(after.pick_id, before.pick_id)
-        if is_new.any():
-            labels = after.label.copy()
-            # A clicked point comes with the features of the selected one; only a pasted
-            # one is meant to keep its label.
-            is_clicked = str(layer.mode) == "add"
-            labels[is_new & (is_clicked | (labels == UNLABELED))] = self.new_label
-            after = after.with_labels(labels)
+    def _on_edited(self, name: str, action: str) -> None:
+        layer = self.layers.points(name)
         selected = set(layer.selected_data)
-        self._show(name, after)
-        layer.selected_data = {i for i in selected if i < len(after)}
-        words = {"added": "add picks", "removed": "delete picks"}
-        self.undo_stack.push(
-            ChangePicks(
-                words.get(action, "move picks"),
-                name,
-                before,
-                after,
-                self._show,
-                is_move=action == "changed",
-            )
+        self.book.take_in(
+            name,
+            self.layers.take(name),
+            action,
+            label=self.new_label,
+            is_clicked=str(layer.mode) == "add",
         )
+        layer.selected_data = {i for i in selected if i < len(self.picks(name))}
 
     def _show(self, name: str, picks: Picks) -> None:
         """Put picks into their layer, painted."""
-        if name not in self.tomograms:
-            return  # undone after its tomogram was closed
-        self._picks[name] = picks
-        self.take_classes(picks)  # undo may bring back a name since changed
-        layer = self.points_layer(name)
-        if layer is None:
-            return
-        self._is_busy = True
-        try:
-            put_picks(layer, picks, self.tomograms[name], self.overlay)
-            self._paint(name)
-        finally:
-            self._is_busy = False
+        self._take_classes(picks)  # undo may bring back a name since changed
+        self.layers.put(name, picks, *self._looks())
         self._changed(name)
         self.picks_changed.emit(name)
 
-    def _paint(self, name: str) -> None:
-        layer = self.points_layer(name)
-        if layer is not None:
-            paint_picks(
-                layer,
-                self.palette,
-                self.hidden,
-                self.diameter,
-                self.overlay,
-                self.tomograms[name],
-            )
+    def _looks(self) -> tuple[Palette, set[str], float, Overlay]:
+        return self.palette, self.hidden, self.diameter, self.overlay
 
     def _paint_all(self) -> None:
         for name in self.tomograms:
-            self._paint(name)
-
-    def _set_thickness(self) -> None:
-        """Show the particles around a slice, not only those exactly on it."""
-        self.viewer.dims.thickness = (self.diameter,) * self.viewer.dims.ndim
+            self.layers.paint(name, *self._looks())
 
     def _classes_changed(self) -> None:
         self._paint_all()
@@ -570,26 +387,12 @@ class Session(QObject):
     def _changed(self, name: str) -> None:
         self._disk.changed(self.tomograms[name], self.picks(name))
 
-    def take_classes(self, picks: Picks) -> None:
+    def _take_classes(self, picks: Picks) -> None:
         """Add the classes that labels or predictions name and that are new."""
         codes = class_codes(picks)
         used = {*codes.label.counts(), *codes.prediction.counts()}
         if self._classes.take(used):
             self.classes_changed.emit()
-
-    def _replace_class(self, old: str, new: str, text: str) -> None:
-        """Replace a class name in all picks; one step to undo if `text` says so."""
-        changed = {}
-        for name in self.tomograms:
-            picks = self.picks(name)
-            if old in picks.label or old in picks.prediction:
-                changed[name] = with_class_replaced(picks, old, new)
-        if text and changed:
-            self.undo_stack.beginMacro(text)
-        for name, picks in changed.items():
-            self.set_picks(name, picks, text)
-        if text and changed:
-            self.undo_stack.endMacro()
 
 
 def class_choices(session: Session) -> list[str]:

@@ -293,7 +293,7 @@ class SimulatePanel(Panel):
         except EctkdError as error:
             self.status.say(str(error), is_error=True)
             return
-        self.session.join_picks(tomogram.name, truth, "truth of the simulation")
+        self.session.book.join(tomogram.name, truth, "truth of the simulation")
 
     def _on_ended(self) -> None:
         if self._folder is not None:

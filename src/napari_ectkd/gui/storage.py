@@ -25,7 +25,7 @@ from napari_ectkd.io.tomogram_list import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     from napari_ectkd.io.picks import Picks
@@ -156,6 +156,20 @@ class ProjectFolder:
         entries = {e.path: e for e in self.load_tomograms()}
         entries |= {e.path: e for e in map(TomogramEntry.of, tomograms)}
         write_tomogram_list(self.tomograms_path, list(entries.values()))
+
+    def save_labeled(self, picks: Picks, tomograms: Collection[Tomogram]) -> Path:
+        """Write the labeled ones of all picks, and their tomograms; return the picks.
+
+        Raises
+        ------
+        WriteError
+            If they cannot be written.
+        """
+        path = self.path / "labels" / "labeled-picks.star"
+        sizes = {tomogram.name: tomogram.voxel_size for tomogram in tomograms}
+        write_picks(path, picks[picks.is_labeled], sizes)
+        self.save_tomograms(tomograms)
+        return path
 
     def load_tomograms(self) -> list[TomogramEntry]:
         """Return what was open before, with what a person said of it."""

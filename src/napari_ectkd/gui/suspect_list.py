@@ -139,7 +139,7 @@ class SuspectList(QWidget):
         self._session.set_current(name)
         position = np.array([row["z"], row["y"], row["x"]])
         picks = self._session.picks(name)
-        layer = self._session.points_layer(name)
+        layer = self._session.layers.points(name)
         if layer is not None and len(picks):
             distance = np.linalg.norm(picks.positions - position, axis=1)
             layer.selected_data = {int(distance.argmin())}

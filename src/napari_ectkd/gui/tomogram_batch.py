@@ -268,9 +268,9 @@ class TomogramBatch(QObject):
             )
             self._has_set_overlay = True
         if self.is_sweep:
-            self.n_new += self._session.take_swept(row.name, found)
+            self.n_new += self._session.book.take_swept(row.name, found)
         else:
-            self._session.merge_predictions(found)
+            self._session.book.merge_predictions(found)
 
     def _write_taken(self) -> None:
         with atomic_path(self.folder / _TAKEN) as temporary:

@@ -87,7 +87,7 @@ def fill(viewer: napari.Viewer, tomogram: Tomogram, picks: Path | None) -> Studi
         is_inverted=None if tomogram.contrast_is_guessed else tomogram.is_inverted,
         tilt_range=tomogram.tilt_range,
     )
-    image = session.image_layer(tomogram.name)
+    image = session.layers.image(tomogram.name)
     image.data.settings.low_pass = LOW_PASS
     image.contrast_limits = image.data.contrast_limits()
     studio.pick.display.refresh()
@@ -101,7 +101,7 @@ def fill(viewer: napari.Viewer, tomogram: Tomogram, picks: Path | None) -> Studi
                 f"{picks.name} has no picks of {tomogram.name}, but of: {names}", True
             )
         # Joined: what a person picked and labeled here before is not to be lost.
-        session.join_picks(tomogram.name, here, "load picks")
+        session.book.join(tomogram.name, here, "load picks")
         studio.tabs.setCurrentWidget(studio.classify)
     viewer.dims.set_point(0, tomogram.extent[0] / 2)
     viewer.reset_view()

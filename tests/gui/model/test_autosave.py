@@ -38,7 +38,7 @@ def labels_on_disk(session):
 
 def test_the_window_goes_on_while_picks_are_written(session, qtbot, held):
     begun, go = held
-    session.points_layer("tomo").add([[1, 2, 3]])
+    session.layers.points("tomo").add([[1, 2, 3]])
     qtbot.waitUntil(begun.is_set)
     session.assign("none", [0])  # would wait for ever, were it the same thread
     assert labels_on_disk(session) == []
@@ -51,7 +51,7 @@ def test_what_changed_while_it_was_written_is_written_again(session, qtbot, held
     begun, go = held
     said = []
     session.saved.connect(lambda text, _: said.append(text))
-    session.points_layer("tomo").add([[1, 2, 3]])
+    session.layers.points("tomo").add([[1, 2, 3]])
     qtbot.waitUntil(begun.is_set)
     session.assign("none", [0])
     go.set()
@@ -63,7 +63,7 @@ def test_what_changed_while_it_was_written_is_written_again(session, qtbot, held
 
 def test_quitting_waits_for_the_thread(session, qtbot, held):
     begun, go = held
-    session.points_layer("tomo").add([[1, 2, 3]])
+    session.layers.points("tomo").add([[1, 2, 3]])
     qtbot.waitUntil(begun.is_set)
     session.assign("none", [0])
     release = threading.Timer(0.2, go.set)
@@ -82,7 +82,7 @@ def test_what_the_thread_could_not_write_is_said_and_tried_again(
     with monkeypatch.context() as broken:
         broken.setattr(storage, "write_picks", fail)
         with qtbot.waitSignal(session.saved) as said:
-            session.points_layer("tomo").add([[1, 2, 3]])
+            session.layers.points("tomo").add([[1, 2, 3]])
         assert "the disk is full" in said.args[0]
     with qtbot.waitSignal(session.saved, timeout=8000) as said:
         pass
@@ -106,7 +106,7 @@ def test_a_kill_while_picks_are_written_leaves_what_was_saved(
         viewer = ViewerModel()
         session = Session.of(viewer)
         session.open_tomogram(Path(sys.argv[1]), is_inverted=False)
-        session.points_layer("tomo").add([[1, 2, 3]])
+        session.layers.points("tomo").add([[1, 2, 3]])
         session.assign("none", [0])
 
         class Half(Path().__class__):

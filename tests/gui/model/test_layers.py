@@ -14,7 +14,7 @@ from napari_ectkd.io.picks import UNKNOWN
 @pytest.fixture
 def layer(session, some_picks):
     session.set_picks("tomo", some_picks())
-    return session.points_layer("tomo")
+    return session.layers.points("tomo")
 
 
 def assert_same(found, expected):
@@ -77,10 +77,10 @@ def test_an_added_pick_is_new_whatever_was_selected(session, layer):
 def test_a_pasted_pick_keeps_its_label_and_gets_an_id(session, layer):
     # Points of a copy come with the features of the first ones, ids included.
     features = layer.features.iloc[[0, 1, 2, 3, 0, 2]].reset_index(drop=True)
-    session._is_busy = True
+    session.layers._is_busy = True
     layer.data = layer.data[[0, 1, 2, 3, 0, 2]]
     layer.features = features
-    session._is_busy = False
+    session.layers._is_busy = False
     found = take_picks(layer, session.tomograms["tomo"])
     assert found.label.tolist() == ["ring", "", "none", "", "ring", "none"]
     assert len(set(found.pick_id)) == 6
@@ -114,7 +114,7 @@ def test_a_saved_layer_keeps_each_row_with_its_pick(some_picks):
 
 
 def test_the_first_pick_of_all_has_no_label(session):
-    session.points_layer("tomo").add([5.0, 6.0, 7.0])
+    session.layers.points("tomo").add([5.0, 6.0, 7.0])
     assert session.picks("tomo").label.tolist() == [""]
 
 

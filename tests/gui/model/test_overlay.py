@@ -39,7 +39,7 @@ def picks():
 @pytest.fixture
 def layer(session, picks):
     session.set_picks("tomo", picks)
-    return session.points_layer("tomo")
+    return session.layers.points("tomo")
 
 
 def test_points_are_as_opaque_as_confident_and_as_large_as_their_class(session, layer):

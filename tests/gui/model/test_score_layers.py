@@ -127,7 +127,7 @@ def whole(sweep, tomogram_file):
 
 def test_a_place_is_the_same_in_scores_and_tomogram(maps):
     session = maps._session
-    image = session.image_layer("swept")
+    image = session.layers.image("swept")
     choose(maps, "ring")
     [layer] = shown(maps)
     assert layer.units == image.units
@@ -138,7 +138,7 @@ def test_a_place_is_the_same_in_scores_and_tomogram(maps):
         )
     # The session takes it for neither a tomogram nor picks.
     assert list(session.tomograms) == ["swept"]
-    assert session.image_layer("swept") is image
+    assert session.layers.image("swept") is image
 
 
 def test_only_the_chosen_class_is_shown_in_its_color(maps):
@@ -161,7 +161,7 @@ def test_only_the_chosen_class_is_shown_in_its_color(maps):
     )
     assert len([x for x in session.viewer.layers if "probability" in x.name]) == 2
     active = session.viewer.layers.selection.active
-    assert active is session.points_layer("swept")
+    assert active is session.layers.points("swept")
     assert session.viewer.layers.index(layer) < session.viewer.layers.index(active)
     session.viewer.layers.remove(layer)  # by its user: it can be chosen again
     assert maps.choice.value() is None
@@ -178,7 +178,7 @@ def test_maps_go_with_their_tomogram(maps, tomogram_file):
     session.set_current("swept")
     assert "MB in" in maps.text.text()
     choose(maps, "ring")
-    session.viewer.layers.remove(session.image_layer("swept"))
+    session.viewer.layers.remove(session.layers.image("swept"))
     assert not [x for x in session.viewer.layers if "probability" in x.name]
 
 

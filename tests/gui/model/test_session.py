@@ -22,7 +22,7 @@ def test_a_viewer_has_one_session(session, another_session):
 
 def test_changes_are_on_the_disk_within_a_second(session, qtbot):
     path = session.folder / "tomo.star"
-    session.points_layer("tomo").add([[1, 2, 3], [4, 5, 6]])
+    session.layers.points("tomo").add([[1, 2, 3], [4, 5, 6]])
     qtbot.waitUntil(lambda: path.exists() and len(read_picks(path)) == 2, timeout=1000)
     session.assign("none", [1])
     qtbot.waitUntil(
@@ -58,7 +58,7 @@ def test_labels_survive_a_kill(tomogram_file, another_session):
         viewer = ViewerModel()
         session = Session.of(viewer)
         session.open_tomogram(Path(sys.argv[1]), is_inverted=False)
-        session.points_layer("tomo").add([[1, 2, 3]])
+        session.layers.points("tomo").add([[1, 2, 3]])
         session.assign("none", [0])
         session.saved.connect(lambda text, _: os.kill(os.getpid(), signal.SIGKILL))
         QTimer.singleShot(20000, app.quit)
@@ -87,7 +87,7 @@ def test_a_broken_file_is_put_aside_and_said(tomogram_file, qtbot, another_sessi
     session = another_session()
     with qtbot.waitSignal(session.said, check_params_cb=lambda _, warns: warns):
         session.open_tomogram(path)
-    session.points_layer("tomo").add([[1, 2, 3]])
+    session.layers.points("tomo").add([[1, 2, 3]])
     assert session.save()
     assert (folder / "tomo.star.broken").read_text() == "not a star file"
 
@@ -127,7 +127,7 @@ def test_without_a_folder_beside_it_picks_go_to_the_users_own(
     (tmp_path / "ectkd").write_text("a file, where the folder should be")
     session = another_session()
     session.open_tomogram(path, voxel_size=12)
-    session.points_layer("tomo").add([[1, 2, 3]])
+    session.layers.points("tomo").add([[1, 2, 3]])
     assert session.save()
     assert session.folder.parent == tmp_path / "home"
     again = another_session()
@@ -148,7 +148,7 @@ def test_a_folder_that_cannot_be_made_is_said_and_tried_again(
     session = another_session()
     with qtbot.waitSignal(session.saved) as saved:
         session.open_tomogram(tomogram_file())
-        session.points_layer("tomo").add([[1, 2, 3]])
+        session.layers.points("tomo").add([[1, 2, 3]])
     assert "NOT saved" in saved.args[0]
     with qtbot.waitSignal(session.saved, check_params_cb=lambda _, warns: not warns):
         closed.unlink()
@@ -165,7 +165,7 @@ def test_picks_of_a_closed_tomogram_are_saved_when_there_is_room(
         raise WriteError("the disk is full")
 
     path = session.current.path
-    session.points_layer("tomo").add([[1, 2, 3]])
+    session.layers.points("tomo").add([[1, 2, 3]])
     with monkeypatch.context() as broken:
         broken.setattr(storage, "write_picks", fail)
         session.viewer.layers.clear()
@@ -186,7 +186,7 @@ def test_each_tomogram_has_its_picks_beside_it(
     path = tomogram_file("other").rename(other / "other.mrc")
     session.open_tomogram(path, is_inverted=True)
     session.add_class("ring", "#123456")
-    session.points_layer("other").add([[1, 2, 3]])
+    session.layers.points("other").add([[1, 2, 3]])
     session.assign("ring", [0])
     assert session.save()
     again = another_session()
@@ -204,7 +204,7 @@ def test_nothing_is_lost_when_a_viewer_goes(tomogram_file, qtbot):
     viewer = ViewerModel()
     path = tomogram_file()
     Session.of(viewer).open_tomogram(path)
-    Session.of(viewer).points_layer("tomo").add([[1, 2, 3]])
+    Session.of(viewer).layers.points("tomo").add([[1, 2, 3]])
     del viewer
     gc.collect()
     assert len(read_picks(path.parent / "ectkd" / "tomo.star")) == 1
@@ -219,7 +219,7 @@ def test_a_failing_save_is_said_and_tried_again(session, qtbot, monkeypatch):
 
     with monkeypatch.context() as broken:
         broken.setattr(storage, "write_picks", fail)
-        session.points_layer("tomo").add([[1, 2, 3]])
+        session.layers.points("tomo").add([[1, 2, 3]])
         with qtbot.waitSignal(session.saved) as said:
             assert not session.save()
         assert "the disk is full" in said.args[0]
@@ -228,7 +228,7 @@ def test_a_failing_save_is_said_and_tried_again(session, qtbot, monkeypatch):
 
 
 def test_undo_and_redo_of_each_kind_of_change(session, some_picks):
-    layer = session.points_layer("tomo")
+    layer = session.layers.points("tomo")
     states = [session.picks("tomo")]
 
     def changed():
@@ -246,18 +246,18 @@ def test_undo_and_redo_of_each_kind_of_change(session, some_picks):
     session.set_picks("tomo", some_picks(), "load picks")
     changed()
     nearby = Picks.create([[500.0, 5, 5]], "tomo")
-    assert session.join_picks("tomo", nearby, "pick automatically", 90) == 1
+    assert session.book.join("tomo", nearby, "pick automatically", 90) == 1
     changed()
     table = pd.DataFrame(np.eye(2)[[0, 1, 0, 1, 0]], columns=["ring", "shell"])
-    session.merge_predictions(session.picks("tomo").with_predictions(table))
+    session.book.merge_predictions(session.picks("tomo").with_predictions(table))
     changed()
     for expected in reversed(states[:-1]):
-        session.undo()
+        session.undo_stack.undo()
         assert session.picks("tomo") is expected
         assert len(layer.data) == len(expected)
     assert not session.undo_stack.canUndo()
     for expected in states[1:]:
-        session.redo()
+        session.undo_stack.redo()
         assert session.picks("tomo") is expected
     assert list(layer.features["label"]) == [*some_picks().label, ""]
 
@@ -265,12 +265,12 @@ def test_undo_and_redo_of_each_kind_of_change(session, some_picks):
 def test_predictions_never_touch_labels_or_later_changes(session, some_picks):
     session.set_picks("tomo", some_picks())
     asked = session.picks("tomo")
-    layer = session.points_layer("tomo")
+    layer = session.layers.points("tomo")
     layer.selected_data = {1}
     layer.remove_selected()
     layer.add([1.0, 1.0, 1.0])
     table = pd.DataFrame(np.eye(2)[[0, 1, 0, 1]], columns=["ring", "shell"])
-    n = session.merge_predictions(asked.with_predictions(table))
+    n = session.book.merge_predictions(asked.with_predictions(table))
     found = session.picks("tomo")
     assert n == 3
     assert found.prediction.tolist() == ["ring", "ring", "shell", ""]
@@ -281,7 +281,7 @@ def test_predictions_never_touch_labels_or_later_changes(session, some_picks):
 def test_two_tomograms_share_classes_and_show_one(session, tomogram_file):
     session.add_class("ring")
     session.open_tomogram(tomogram_file("other"), is_inverted=False)
-    session.points_layer("other").add([[1, 2, 3]])
+    session.layers.points("other").add([[1, 2, 3]])
     session.assign("ring", [0])
     assert session.current.name == "other"
     visible = {layer.name: layer.visible for layer in session.viewer.layers}
@@ -319,7 +319,7 @@ def test_a_renamed_class_is_so_in_predictions_and_in_the_past(session, some_pick
     assert session.classes == ["torus", "shell"]
     assert "ring" not in session.picks("tomo").prediction
     assert (session.hidden, session.new_label) == ({"torus"}, "torus")
-    session.undo()
+    session.undo_stack.undo()
     assert session.picks("tomo").label.tolist() == ["torus", "", "none", ""]
     assert session.classes == ["torus", "shell"]
 
@@ -331,10 +331,10 @@ def test_a_removed_class_is_gone_until_that_is_undone(session, some_picks):
     assert session.classes == ["shell"]
     assert session.new_label == ""
     assert "ring" not in session.picks("tomo").prediction
-    session.points_layer("tomo").add([1.0, 1.0, 1.0])
+    session.layers.points("tomo").add([1.0, 1.0, 1.0])
     assert session.classes == ["shell"]
-    session.undo()
-    session.undo()
+    session.undo_stack.undo()
+    session.undo_stack.undo()
     assert session.picks("tomo").label.tolist() == ["ring", "", "none", ""]
     assert session.classes == ["shell", "ring"]
 
@@ -345,15 +345,15 @@ def test_a_tomogram_shown_twice_is_closed_with_its_last_image(session):
     layer = add_tomogram_layer(session.viewer, session.current)
     session.viewer.layers.remove(layer)
     assert list(session.tomograms) == ["tomo"]
-    session.viewer.layers.remove(session.image_layer("tomo"))
+    session.viewer.layers.remove(session.layers.image("tomo"))
     assert not session.tomograms
 
 
 def test_deleting_the_points_layer_keeps_the_picks(session, qtbot, some_picks):
     session.set_picks("tomo", some_picks())
-    session.viewer.layers.remove(session.points_layer("tomo"))
-    qtbot.waitUntil(lambda: session.points_layer("tomo") is not None)
-    assert len(session.points_layer("tomo").data) == 4
+    session.viewer.layers.remove(session.layers.points("tomo"))
+    qtbot.waitUntil(lambda: session.layers.points("tomo") is not None)
+    assert len(session.layers.points("tomo").data) == 4
     assert len(session.picks("tomo")) == 4
 
 
@@ -383,9 +383,9 @@ def test_a_voxel_size_that_is_not_known_must_be_said(
 
 
 def test_contrast_is_stated_once_and_kept(session, another_session):
-    plane = np.asarray(session.image_layer("tomo").data[5])
+    plane = np.asarray(session.layers.image("tomo").data[5])
     session.state(session.current.with_contrast(is_inverted=True))
-    np.testing.assert_array_equal(session.image_layer("tomo").data[5], -plane)
+    np.testing.assert_array_equal(session.layers.image("tomo").data[5], -plane)
     assert not session.current.contrast_is_guessed
     session.save()
     again = another_session()
@@ -402,12 +402,12 @@ def test_two_files_of_one_name_are_refused(session, tomogram_file, tmp_path):
 
 
 def test_a_drag_is_one_step_to_undo(session):
-    layer = session.points_layer("tomo")
+    layer = session.layers.points("tomo")
     layer.add([[1, 2, 3]])
     before = session.picks("tomo")
     for _ in range(3):
         layer.data = layer.data + 1
-    session.undo()
+    session.undo_stack.undo()
     assert session.picks("tomo") is before
 
 
@@ -416,7 +416,7 @@ def test_picks_of_other_shapes_are_drawn_around_the_slice(session):
     assert tuple(session.viewer.dims.thickness) == (120.0,) * 3
     moved = replace(Picks.create([[100, 50, 50]], "tomo"))
     session.set_picks("tomo", moved)
-    assert session.points_layer("tomo").size.tolist() == [12.0]
+    assert session.layers.points("tomo").size.tolist() == [12.0]
 
 
 def test_picks_of_all_tomograms_follow_each_change(session, some_picks, tomogram_file):
@@ -430,5 +430,5 @@ def test_picks_of_all_tomograms_follow_each_change(session, some_picks, tomogram
     session.set_current("other")
     session.assign("shell", [1])
     assert session.all_picks().in_tomogram("other").label[1] == "shell"
-    session.undo()
+    session.undo_stack.undo()
     assert session.all_picks().in_tomogram("other").label[1] == ""

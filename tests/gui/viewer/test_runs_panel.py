@@ -391,7 +391,7 @@ def test_suspect_labels_are_listed_and_shown(viewer, qtbot, answering):
         click(qtbot, suspects.button)
     assert "1 of 8 labels to look at again" in suspects.said.text()
     suspects.table.selectRow(0)
-    assert session.points_layer(name).selected_data == {5}
+    assert session.layers.points(name).selected_data == {5}
     assert viewer.dims.point[0] == pytest.approx(z, abs=10)
     assert list(session.picks(name).label) == labels  # nothing was changed
 

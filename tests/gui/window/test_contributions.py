@@ -133,7 +133,7 @@ def test_a_tomogram_opened_by_napari_is_taken_in_by_the_panels(viewer, tomogram_
     viewer.open(tomogram_file(), plugin="napari-ectkd")
     session = Session.of(viewer)
     assert list(session.tomograms) == ["tomo"]
-    assert session.points_layer("tomo") is not None
+    assert session.layers.points("tomo") is not None
     session.save()
 
 

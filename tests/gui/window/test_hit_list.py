@@ -44,14 +44,14 @@ def test_a_row_shows_its_place_and_is_judged_by_key(hits, qtbot):
     assert hits.rows.rowCount() == 3
     click_row(hits, qtbot, 0)
     assert session.viewer.dims.point[0] == pytest.approx(90, abs=5)
-    assert session.points_layer("tomo").selected_data == {1}
+    assert session.layers.points("tomo").selected_data == {1}
     qtbot.keyClick(hits.view, Qt.Key.Key_A)  # the 0.9 shell, then goes on
-    assert session.points_layer("tomo").selected_data == {2}
+    assert session.layers.points("tomo").selected_data == {2}
     qtbot.keyClick(hits.view, Qt.Key.Key_R)
     qtbot.keyClick(hits.view, Qt.Key.Key_2)
     assert session.picks("tomo").label.tolist() == ["shell", "shell", "none", ""]
     assert "1 accepted, 1 rejected, 1 relabeled, 0 to look at" in hits.counts.text()
-    session.undo()
+    session.undo_stack.undo()
     assert session.picks("tomo").label.tolist() == ["", "shell", "none", ""]
     click_row(hits, qtbot, 1)
     qtbot.keyClick(hits.view, Qt.Key.Key_Backspace)

@@ -103,7 +103,7 @@ def test_digits_label_in_the_mode_and_are_given_back(panel, qtbot):
     add_class(panel, qtbot, "shell")
     positions = [[100, 100, 100], [100, 200, 200], [100, 300, 300]]
     session.set_picks("tomo", Picks.create(positions, "tomo"))
-    layer = session.points_layer("tomo")
+    layer = session.layers.points("tomo")
     widget = click_at(panel, qtbot, (100, 20, 20))
     widget.setFocus()
     panel.keys_box.setChecked(True)
@@ -129,7 +129,7 @@ def test_n_goes_to_the_next_pick_without_a_label(panel, qtbot):
     session.set_picks("tomo", Picks.create(positions, "tomo", label=labels))
     widget = click_at(panel, qtbot, (100, 20, 20))
     panel.keys_box.setChecked(True)
-    layer = session.points_layer("tomo")
+    layer = session.layers.points("tomo")
     assert layer.selected_data == {0}
     press(widget, qtbot, [Qt.Key.Key_N])
     assert layer.selected_data == {2}
@@ -158,9 +158,9 @@ def test_keys_work_on_after_the_picks_layer_was_deleted(panel, qtbot):
     session.set_picks("tomo", Picks.create([[100, 100, 100]], "tomo"))
     widget = click_at(panel, qtbot, (100, 20, 20))
     panel.keys_box.setChecked(True)
-    session.viewer.layers.remove(session.points_layer("tomo"))
-    qtbot.waitUntil(lambda: session.points_layer("tomo") is not None)
-    session.viewer.layers.selection.active = session.points_layer("tomo")
+    session.viewer.layers.remove(session.layers.points("tomo"))
+    qtbot.waitUntil(lambda: session.layers.points("tomo") is not None)
+    session.viewer.layers.selection.active = session.layers.points("tomo")
     press(widget, qtbot, [Qt.Key.Key_N, Qt.Key.Key_0])
     assert session.picks("tomo").label.tolist() == ["none"]
 
@@ -170,7 +170,7 @@ def test_a_pick_is_moved_by_dragging(panel, qtbot):
     session.viewer.dims.set_point(0, 100)
     session.set_picks("tomo", Picks.create([[100, 100, 100]], "tomo", label="none"))
     before = session.picks("tomo")
-    layer = session.points_layer("tomo")
+    layer = session.layers.points("tomo")
     layer.mode = "select"
     widget, start = place_of(panel, (100, 100, 100))
     _, end = place_of(panel, (100, 160, 220))
@@ -257,7 +257,7 @@ def test_automatic_picks_come_from_a_process(panel, qtbot):
     assert again.positions[: len(picks)].tolist() == picks.positions.tolist()
     gaps = np.linalg.norm(again.positions[:, None] - again.positions, axis=2)
     assert gaps[~np.eye(len(again), dtype=bool)].min(initial=99) > 45
-    panel.session.undo()
+    panel.session.undo_stack.undo()
     assert panel.session.picks("tomo") is picks
 
 
@@ -275,7 +275,7 @@ def test_two_panels_take_the_picks_of_a_job_once(panel, qtbot):
 
 
 def test_the_contrast_is_switched_by_its_box(panel, qtbot):
-    layer = panel.session.image_layer("tomo")
+    layer = panel.session.layers.image("tomo")
     before = np.asarray(layer.data[10])
     assert not panel.tomograms.is_dark.isChecked()
     panel.tomograms.is_dark.click()
@@ -294,7 +294,7 @@ def test_a_class_is_hidden_by_its_box_and_removed(panel, qtbot):
     picks = Picks.create([[50, 50, 50], [90, 90, 90]], "tomo", label=labels)
     session.set_picks("tomo", picks)
     table.item(0, 0).setCheckState(Qt.CheckState.Unchecked)
-    assert session.points_layer("tomo").shown.tolist() == [False, True]
+    assert session.layers.points("tomo").shown.tolist() == [False, True]
     choose_class(panel, qtbot, "ring")
     qtbot.mouseClick(panel.classes.remove_button, LEFT)
     assert session.classes == ["shell"]

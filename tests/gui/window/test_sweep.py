@@ -44,7 +44,7 @@ def test_hits_are_shown_and_those_of_an_earlier_sweep_go(panel, qtbot, write_mod
     )
     assert set(first.prediction[1:]) <= {"ring", "shell"}
     assert (first.confidence[1:] >= 0.2).all()
-    layer = panel.session.points_layer("tomo")
+    layer = panel.session.layers.points("tomo")
     assert len(layer.data) == len(first)
 
     # A hit that somebody labeled stays, and is not doubled; the others are new.
@@ -55,7 +55,7 @@ def test_hits_are_shown_and_those_of_an_earlier_sweep_go(panel, qtbot, write_mod
     assert sorted(labeled.label) == ["none", "shell"]
     assert labeled.pick_id.tolist() == first.pick_id[:2].tolist()
     assert second.foreign[DIAMETER].notna().sum() == n_hits
-    panel.session.undo()
+    panel.session.undo_stack.undo()
     np.testing.assert_array_equal(
         panel.session.picks("tomo").positions, first.positions
     )
@@ -83,7 +83,7 @@ def test_score_maps_are_kept_and_shown(panel, qtbot, write_model):
     assert panel.keep_scores.isChecked()
     sweep(panel, qtbot)
     assert "MB in" in panel.maps.text.text()
-    panel.session.points_layer("tomo").visible = False
+    panel.session.layers.points("tomo").visible = False
     viewer.dims.set_current_step(0, 20)
     before = viewer.screenshot(canvas_only=True, flash=False)
     assert n_colored(before) == 0
@@ -164,7 +164,7 @@ def test_the_window_draws_while_a_sweep_is_at_work(
 
     hits = panel.session.picks("large")
     assert len(hits) > 3
-    assert len(panel.session.points_layer("large").data) == len(hits)
+    assert len(panel.session.layers.points("large").data) == len(hits)
     dims.set_current_step(0, round(hits.positions[0, 0] / 10))
     camera.center = tuple(middle)
     qtbot.waitUntil(
