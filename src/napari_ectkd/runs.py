@@ -150,9 +150,13 @@ class JobFolder:
         last: Event | None = None
         for event in self.events():
             last = event
+        is_finished = isinstance(last, Finished)
+        # This process may have gone on to other work: the demo's opens a window.
+        if is_finished and self._process().get("pid") == os.getpid():
+            return "finished"
         if self.is_running():
             return "running"
-        if isinstance(last, Finished):
+        if is_finished:
             return "finished"
         if isinstance(last, Failed):
             return "failed"

@@ -76,7 +76,7 @@ class ClassList:
 
     def take_saved(self, classes: Classes) -> None:
         """Add the classes of a project, with their colors where none is settled."""
-        self.palette = Palette(classes.colors | self.palette.as_dict())
+        self.palette.settle(classes.colors)
         self.names += [name for name in classes.names if name not in self.names]
 
     def _usable(self, name: str) -> str:

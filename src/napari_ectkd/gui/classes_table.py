@@ -114,7 +114,7 @@ class ClassesTable(QWidget):
         self._names = names
         for row, name in enumerate(names):
             self._fill(row, name, keys.get(name, ""), visible[name])
-            n_labeled = labeled[name] if name != UNLABELED else shown[UNLABELED]
+            n_labeled = labeled[name] if name != UNLABELED else 0
             self._cell(row, _LABELED, str(n_labeled) if n_labeled else "")
             n_predicted = predicted[name] if name != UNLABELED else 0
             self._cell(row, _PREDICTED, str(n_predicted) if n_predicted else "")

@@ -245,8 +245,11 @@ class DistillPanel(LearnPanel):
     def _refresh(self) -> None:
         super()._refresh()
         chosen = self.chosen_teachers()
-        self.about_teachers.setText("<br>".join(map(about_teacher, chosen)))
-        self.about_teachers.setVisible(bool(chosen))
+        about = "<br>".join(map(about_teacher, chosen))
+        if not self.teachers.count():
+            about = "No teacher yet: train one in step 2, or browse for a run."
+        self.about_teachers.setText(about)
+        self.about_teachers.setVisible(bool(about))
         is_searching = self.search.isChecked()
         self.trials.setEnabled(is_searching)
         self.baseline.setEnabled(not is_searching)

@@ -11,7 +11,6 @@ import annotated_types
 from pydantic import ValidationError
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
-from superqt import QCollapsible
 
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.gui.editors import (
@@ -26,6 +25,7 @@ from napari_ectkd.gui.editors import (
     ShapeEdit,
     TextEdit,
 )
+from napari_ectkd.gui.panel import folded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,10 +90,8 @@ class Form(QWidget):
         more = [n for n in self.editors if n not in plain and n not in grouped]
         for title, names in {**(groups or {}), "More settings": more}.items():
             if names:
-                self.more = QCollapsible(title)
-                self.more.setDuration(0)  # an animated height fights with scroll areas
-                self.more.layout().setContentsMargins(0, 0, 0, 0)
-                self.more.addWidget(self._rows([n for n in names if n in self.editors]))
+                rows = self._rows([n for n in names if n in self.editors])
+                self.more = folded(title, rows)
                 layout.addWidget(self.more)
         self.setValue(config)
         for editor in self.editors.values():

@@ -29,6 +29,10 @@ class Palette:
         """Settle the color of a class, `#rrggbb`."""
         self._colors[name] = color
 
+    def settle(self, colors: dict[str, str]) -> None:
+        """Take colors, `#rrggbb` by class, for the classes that have none yet."""
+        self._colors = {**colors, **self._colors}
+
     def rename(self, old: str, new: str) -> None:
         """Let a class keep its color under another name."""
         self._colors[new] = self._colors.pop(old, None) or next_color(

@@ -72,7 +72,7 @@ class Panel(QWidget):
 
 def folded(title: str, widget: QWidget) -> QCollapsible:
     """Return a widget folded away under a title."""
-    section = QCollapsible(title)
+    section = QCollapsible(title, expandedIcon="▼", collapsedIcon="▶")
     section.setDuration(0)  # an animated height fights with scroll areas
     section.layout().setContentsMargins(0, 0, 0, 0)
     section.addWidget(widget)

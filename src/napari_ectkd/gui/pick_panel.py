@@ -15,13 +15,12 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
 )
-from superqt import QCollapsible
 
 from napari_ectkd.errors import EctkdError, VoxelSizeError
 from napari_ectkd.gui.classes_table import ClassesTable
 from napari_ectkd.gui.display_form import DisplayForm
 from napari_ectkd.gui.labeling import LabelingMode
-from napari_ectkd.gui.panel import Panel, set_problem
+from napari_ectkd.gui.panel import Panel, folded, set_problem
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.status import JobStatus
 from napari_ectkd.gui.tomogram_form import TomogramForm
@@ -170,8 +169,7 @@ class PickPanel(Panel):
 
     def _build(self) -> None:
         self.column.addWidget(self.tomograms)
-        view = QCollapsible("How it is shown")
-        view.setContent(self.display)
+        view = folded("How it is shown", self.display)
         view.expand(animate=False)
         self.column.addWidget(view)
         self.add_heading("Pick")

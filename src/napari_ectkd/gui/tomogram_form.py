@@ -66,8 +66,8 @@ class TomogramForm(QWidget):
             widget.setEnabled(tomogram is not None)
         if tomogram is None:
             self.facts.setText(
-                "Open a tomogram: an MRC file, or drop one on the window. To try it "
-                "without data: File > Open Sample > Phantom tomogram."
+                "Open a tomogram (MRC or TIFF), or drop one on the window. To try it "
+                "without data: File > Open Sample > napari-ectkd > Phantom tomogram."
             )
             return
         shape = " × ".join(str(n) for n in tomogram.shape)

@@ -51,7 +51,9 @@ class TrainPanel(LearnPanel):
         batches = f"{steps} batches" if steps > 1 else "1 batch"
         members = f"{config.members} times " if config.members > 1 else ""
         text = f"{members}{epochs} epochs of {batches} of {of} subtomograms"
-        return f"{text}, then as long from all" if wants_all(config, counts) else text
+        if wants_all(config, counts):
+            text += f", then as many steps once more from all {n} labels"
+        return text
 
     def show_result(self, result: dict[str, Any]) -> None:
         """Show what came of a run; of an ensemble, of each member alone too."""

@@ -46,6 +46,17 @@ def test_picks_classes_and_facts_are_there_again(session, some_picks, another_se
     assert tomogram.tilt_range == (-50, 60)
 
 
+def test_who_holds_the_palette_sees_the_colors_of_a_project(session, another_session):
+    session.add_class("shell", "#123456")
+    assert session.save()
+    again = another_session()
+    held = again.palette  # as panels do that are open before the first tomogram
+    again.open_tomogram(session.current.path)
+    assert held.color("shell") == "#123456"
+    again.set_color("shell", "#654321")
+    assert held.color("shell") == "#654321"
+
+
 def test_labels_survive_a_kill(tomogram_file, another_session):
     code = """
         import os, signal, sys

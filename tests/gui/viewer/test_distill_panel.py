@@ -28,7 +28,7 @@ from napari_ectkd.models.checkpoint import (
 )
 from napari_ectkd.models.registry import build_model
 from napari_ectkd.runs import Run
-from napari_ectkd.training.run_list import find_run
+from napari_ectkd.training.run_list import delete_run, find_run
 
 WORKER = Path(__file__).parents[1] / "fake_worker.py"
 CALIBRATION = Calibration(
@@ -91,6 +91,16 @@ def test_a_teacher_says_what_it_is(panel):
     path = Run(teacher.path).card_path.with_suffix(".json")
     path.write_text(json.dumps(card))
     assert "learned from 12 labels of 2 classes" in about_teacher(teacher)
+
+
+def test_without_a_teacher_the_panel_says_how_to_get_one(panel):
+    panel.teachers.clear()
+    panel.refresh_runs()
+    assert panel.about_teachers.text().startswith("<b>teacher-1</b>")
+    delete_run(panel.session.runs_folder() / "teacher-1")
+    panel.teachers.clear()
+    panel.refresh_runs()
+    assert "train one in step 2" in panel.about_teachers.text()
 
 
 def test_a_student_is_foreseen_before_it_is_trained(panel, tmp_path):

@@ -410,6 +410,8 @@ def test_what_the_settings_come_to_is_said(viewer, qtbot):
     panel.form.editors["members"].setValue(3)
     panel.form.editors["epochs"].setValue(7)
     assert panel.plan() == "3 times 7 epochs of 2 batches of 50 subtomograms"
+    session.set_picks(name, Picks.create(positions[:20], name, label=labels[50:70]))
+    assert panel.plan().endswith("once more from all 20 labels")
 
 
 def test_the_batch_is_proposed_from_the_device_s_memory(viewer, qtbot):
