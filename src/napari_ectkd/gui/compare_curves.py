@@ -33,10 +33,9 @@ class CompareCurves(QWidget):
         self._graph = plotting_library()
         self._runs: list[Path] = []
         self.metric = ChoiceEdit(list(_METRICS.items()))
-        self.plot = small_plot(self._graph, "")
+        self.plot = small_plot(self._graph, "", "epoch")
         self.plot.setMaximumHeight(240)
         self.plot.setMinimumHeight(200)
-        self.plot.getAxis("bottom").setLabel("epoch")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.metric)

@@ -49,7 +49,7 @@ class Curves(QWidget):
         self._curves: dict[str, pyqtgraph.PlotDataItem] = {}
         self._points: dict[str, tuple[list[int], list[float]]] = {}
         for title, (training, validation) in _PLOTS.items():
-            plot = small_plot(graph, title)
+            plot = small_plot(graph, title, "epoch" if title == "Accuracy" else "")
             layout.addWidget(plot)
             self.plots[title] = plot
             for name, text, color, width in (
@@ -66,7 +66,8 @@ class Curves(QWidget):
         )
         accuracy = self.plots["Accuracy"]
         accuracy.setYRange(0, 1, padding=0.03)
-        accuracy.getAxis("bottom").setLabel("epoch")
+        # Curves rise: the legend hides least below them.
+        accuracy.plotItem.legend.anchor((1, 1), (1, 1), offset=(-8, -6))
         accuracy.addItem(self._teacher, ignoreBounds=True)
         self._legend_teacher = graph.PlotDataItem(pen=self._teacher.pen)
         pen = graph.mkPen(BASELINE, width=1.5, style=Qt.PenStyle.DashLine)
@@ -168,8 +169,16 @@ def plotting_library() -> Any:
     return pyqtgraph
 
 
-def small_plot(graph: Any, title: str) -> pyqtgraph.PlotWidget:
-    """Return an empty plot that fits a panel and lets the wheel scroll it."""
+def small_plot(graph: Any, left: str, bottom: str = "") -> pyqtgraph.PlotWidget:
+    """Return an empty plot that fits a panel and lets the wheel scroll it.
+
+    Parameters
+    ----------
+    graph
+        What `plotting_library` returned.
+    left, bottom
+        Names of the axes.
+    """
     plot = graph.PlotWidget(background=None)
     plot.setMinimumHeight(130)
     plot.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -187,5 +196,10 @@ def small_plot(graph: Any, title: str) -> pyqtgraph.PlotWidget:
         axis.setTextPen(_AXES)
         axis.enableAutoSIPrefix(False)  # a loss of 660 (x0.001) is hard to read
     plot.getAxis("left").setWidth(46)  # so that both plots line up
-    plot.setLabel("left", title)
+    plot.setLabel("left", left)
+    if bottom:
+        axis = plot.getAxis("bottom")
+        axis.setLabel(bottom)
+        # By itself it leaves four fifths of the letters' height, and cuts a p.
+        axis.setHeight(20 + axis.label.boundingRect().height())
     return plot

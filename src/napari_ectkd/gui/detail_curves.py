@@ -39,8 +39,7 @@ class DetailCurves(QWidget):
         self._epochs: dict[int, dict[str, float]] = {}
         self._starts: dict[int, int] = {}
         self.kind = ChoiceEdit(list(_KINDS.items()))
-        self.plot = small_plot(self._graph, "")
-        self.plot.getAxis("bottom").setLabel("epoch")
+        self.plot = small_plot(self._graph, "", "epoch")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.kind)

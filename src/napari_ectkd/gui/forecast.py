@@ -24,7 +24,8 @@ def about_teacher(teacher: FoundRun) -> str:
     if card:
         labels = card["data"]["labels"]
         n = sum(of["training"] for of in labels.values())
-        lines.append(f"learned from {n} labels of {len(labels)} classes")
+        again = ", then once more from all" if card["training"].get("is_refit") else ""
+        lines.append(f"learned from {n} labels of {len(labels)} classes{again}")
     else:
         lines.append(f"{len(info.classes)} classes")
     lines.append(f"box {info.box} at {info.voxel_size:g} Å")

@@ -58,11 +58,12 @@ class FrontPlot(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._graph = plotting_library()
-        self.plot = small_plot(self._graph, "Accuracy, %")
+        self.plot = small_plot(
+            self._graph, "Accuracy, %", "times as fast as the teacher"
+        )
         self.plot.setFixedHeight(210)
         self.plot.showGrid(x=True, y=True, alpha=0.2)
         bottom = self.plot.getAxis("bottom")
-        bottom.setLabel("times as fast as the teacher")
         bottom.setTicks([[(math.log10(n), str(n)) for n in _TICKS]])
         self.plot.plotItem.legend.hide()  # each point says what it is
         self.scatter = self._graph.ScatterPlotItem()

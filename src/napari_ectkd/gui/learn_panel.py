@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QLineEdit, QPushButton
+from qtpy.QtWidgets import (
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QWidget,
+)
 
 from napari_ectkd.errors import EctkdError
 from napari_ectkd.events import EpochEnd, Saved
@@ -70,6 +77,8 @@ class LearnPanel(Panel):
         self.table = ResultTable()
         self._shown: Path | None = None
         """The run whose curves are drawn."""
+        # What came last is scrolled to once the layout knows its height.
+        self._looked_at: QWidget = self.status
         self._settled = QTimer(self)
         self._settled.setSingleShot(True)
         self._build()
@@ -98,7 +107,9 @@ class LearnPanel(Panel):
             )
             self.table.show_report(result["report"])
         seconds = duration(result["seconds"])
-        self.summary.setText(f"{result['model']}: {said}, in {seconds}.")
+        again = "; then it learned once more, from all labels"
+        again = again if result.get("is_refit") else ""
+        self.summary.setText(f"{result['model']}: {said}, in {seconds}{again}.")
 
     def start(self) -> None:
         """Start a new run with the settings shown."""
@@ -184,13 +195,17 @@ class LearnPanel(Panel):
         self.job.progressed.connect(self._on_event)
         self.job.done.connect(self._on_done)
         self.job.ended.connect(self.refresh_runs)
-        self._settled.timeout.connect(lambda: self.area.ensureWidgetVisible(self.table))
+        self._settled.timeout.connect(
+            lambda: self.area.ensureWidgetVisible(self._looked_at)
+        )
 
     def _begin(self, command: list[str], run: Path) -> None:
         self._forget()
         self.job.start(command, run)
         self.status.clear()
         self._refresh()
+        self._looked_at = self.status
+        self._settled.start(0)
 
     def _forget(self) -> None:
         self.curves.clear()
@@ -224,7 +239,8 @@ class LearnPanel(Panel):
         self.status.say("")
         self.summary.show()
         self.show_result(result)
-        self._settled.start(0)  # until then the layout does not know the table's height
+        self._looked_at = self.table
+        self._settled.start(0)
 
     def _settings_problem(self) -> str:
         name = self.name.text().strip()

@@ -33,7 +33,7 @@ class ScoreHistogram(QWidget):
         self._session = session
         self._graph: Any = plotting_library()
         self.choice = ChoiceEdit([])
-        self.plot = small_plot(self._graph, "picks")
+        self.plot = small_plot(self._graph, "picks", "score (log-odds)")
         self.bars = self._graph.BarGraphItem(x0=[], x1=[], y0=0, height=[])
         self.line = self._graph.InfiniteLine(
             movable=True, pen=self._graph.mkPen(TEACHER, width=3)
@@ -103,7 +103,6 @@ class ScoreHistogram(QWidget):
         layout.addLayout(row)
         layout.addWidget(self.plot)
         self.plot.plotItem.legend.hide()
-        self.plot.setLabel("bottom", "score (log-odds)")
         self.plot.addItem(self.bars)
         self.plot.addItem(self.line, ignoreBounds=True)
         layout.addWidget(self.text)

@@ -118,7 +118,7 @@ MODELS: dict[str, ModelSpec] = {
         ModelSpec(
             "compact_nano",
             "student",
-            "ours, smallest: unpadded, output every 4 voxels",
+            "ours, smallest; can sweep",
             23,
             3e-3,
             (_STUDENTS, "compact_nano"),
@@ -127,7 +127,7 @@ MODELS: dict[str, ModelSpec] = {
         ModelSpec(
             "compact",
             "student",
-            "ours: unpadded, output every 4 voxels",
+            "ours; can sweep a tomogram",
             23,
             3e-3,
             (_STUDENTS, "compact"),
@@ -136,7 +136,7 @@ MODELS: dict[str, ModelSpec] = {
         ModelSpec(
             "compact_wide",
             "student",
-            "ours, largest: unpadded, output every 4 voxels",
+            "ours, largest; can sweep",
             23,
             3e-3,
             (_STUDENTS, "compact_wide"),

@@ -87,10 +87,13 @@ def test_a_teacher_says_what_it_is(panel):
     card = {
         "data": {"labels": {"a": {"training": 7}, "b": {"training": 5}}},
         "metrics": {},
+        "training": {},
     }
     path = Run(teacher.path).card_path.with_suffix(".json")
     path.write_text(json.dumps(card))
-    assert "learned from 12 labels of 2 classes" in about_teacher(teacher)
+    assert "learned from 12 labels of 2 classes, box" in about_teacher(teacher)
+    path.write_text(json.dumps(card | {"training": {"is_refit": True}}))
+    assert "2 classes, then once more from all, box" in about_teacher(teacher)
 
 
 def test_without_a_teacher_the_panel_says_how_to_get_one(panel):
