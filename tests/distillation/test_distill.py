@@ -289,6 +289,7 @@ def test_a_student_learns_of_unlabeled_ones_what_the_teacher_thinks(
     events = list(stream)
     texts = [getattr(event, "text", "") for event in events]
     assert "32 unlabeled subtomograms to learn the teacher's opinion of" in texts
+    assert events[-1].result["n_unlabeled"] == 32
     said = load_file(run.path / "soft_labels.safetensors")["logits"]
     assert said.shape == (1, 24 + 32, 8)
     [opinion], _ = ask(

@@ -175,7 +175,11 @@ def _distill(
     found = yield from compare(
         teachers, learner, run, material, config, cancel, baseline
     )
-    yield Finished(result=learner.result | found | to_reach)
+    result = learner.result | found | to_reach
+    if config.unlabeled:
+        taught = material.targets[material.split.training]
+        result["n_unlabeled"] = int((taught == NO_TARGET).sum())
+    yield Finished(result=result)
 
 
 def _say_classes(material: Material) -> str:

@@ -73,6 +73,7 @@ class ClassifyPanel(Panel):
         self.learning = self.jobs.job("Training", can_go_on=True)
         self.refine_button = QPushButton("Learn again from these")
         self.learn_status = JobStatus(self.learning)
+        self._refined: Path | None = None
         self.correct_button = QPushButton("Train again with corrections")
         self.save_button = QPushButton("Save STAR…")
         self._build()
@@ -127,6 +128,7 @@ class ClassifyPanel(Panel):
 
     def learn_again(self) -> None:
         """Let the chosen model learn from what was said of its hits, as a new run."""
+        self.learn_status.show()
         session = self.session
         picks = session.all_picks()
         sizes = {name: t.voxel_size for name, t in session.tomograms.items()}
@@ -140,6 +142,7 @@ class ClassifyPanel(Panel):
             arguments += ["--model", str(self.model.value()), "--out", str(run)]
             arguments += ["--device", str(self.device.value())]
             self.learning.start(arguments, run)
+            self._refined = self.learning.folder
         except EctkdError as error:
             self.learn_status.say(str(error), is_error=True)
             return
@@ -176,6 +179,7 @@ class ClassifyPanel(Panel):
         self.column.addWidget(self.hits)
         self.column.addWidget(self.refine_button)
         self.column.addWidget(self.learn_status)
+        self.learn_status.hide()
         self.column.addWidget(self.correct_button)
         self.correct_button.setToolTip(
             "<qt>Labels that you gave to wrong predictions are learned from next</qt>"
@@ -195,6 +199,8 @@ class ClassifyPanel(Panel):
         self.what.valueChanged.connect(self._refresh)
         self.tomograms.valueChanged.connect(self._refresh)
         self.classes.chosen.connect(self.histogram.choose)
+        self.learning.progressed.connect(self._show_learning)
+        self.learning.done.connect(self._on_learned)
         self.learning.ended.connect(self._refresh)
         self.refine_button.clicked.connect(self.learn_again)
         self.batch.done.connect(self._on_done)
@@ -229,6 +235,14 @@ class ClassifyPanel(Panel):
         elif kept:
             text += " Nothing had changed since the last start: results were kept."
         self.status.say(text)
+
+    def _show_learning(self) -> None:
+        # What Train began is no news here.
+        self.learn_status.setVisible(self.learning.folder == self._refined)
+
+    def _on_learned(self) -> None:
+        if self.learning.folder == self._refined:
+            self.learn_status.say(f"{self._refined.name} is among the models now.")
 
     def _save(self) -> None:
         path, _ = QFileDialog.getSaveFileName(

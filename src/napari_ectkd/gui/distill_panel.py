@@ -133,6 +133,11 @@ class DistillPanel(LearnPanel):
             if "agreement" in result:
                 text += f" and says the same of {result['agreement']['share']:.1%}"
             self.summary.setText(f"{text}. {self.summary.text()}")
+        if "n_unlabeled" in result:
+            n = result["n_unlabeled"]  # fewer than were offered: some are too near
+            self.summary.setText(
+                f"{self.summary.text()} It learned from {n} unlabeled picks too."
+            )
         self._show_front()
 
     def use_student(self, trial: int) -> None:

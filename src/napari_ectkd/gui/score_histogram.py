@@ -74,7 +74,10 @@ class ScoreHistogram(QWidget):
         self.bars.setOpts(
             x0=edges[:-1], x1=edges[1:], y0=0, height=height, brush=color, pen=None
         )
-        self.plot.setYRange(0, max(height.max(), 1), padding=0.05)
+        top = max(height.max(), 1)
+        self.plot.setYRange(0, top, padding=0.05)
+        # Of few picks it would mark halves.
+        self.plot.getAxis("left").setTickSpacing(*((1, 1) if top < 5 else ()))
         margin = 0.03 * (edges[-1] - edges[0])
         self.plot.setXRange(edges[0] - margin, edges[-1] + margin, padding=0)
         with QSignalBlocker(self.line):  # moved into its bounds, it is no cut

@@ -184,6 +184,8 @@ def test_without_validation_only_costs_are_shown(panel, tmp_path):
             "model": "compact",
             "seconds": 1.0,
             "best_epoch": 2,
+            "is_refit": True,
+            "n_unlabeled": 6,
             "comparison": [
                 network | {"role": "teacher", "ms_per_subtomogram": 10.0},
                 network | {"role": "student", "ms_per_subtomogram": 0.5},
@@ -192,6 +194,7 @@ def test_without_validation_only_costs_are_shown(panel, tmp_path):
     )
     text = panel.summary.text()
     assert "20 times as fast as its teacher. compact: no validation" in text
+    assert "once more, from all labels. It learned from 6 unlabeled picks too" in text
     assert panel.comparison.rowCount() > 5
     for empty in (panel.front, panel.table, panel.agreement, panel.scores_hint):
         assert empty.isHidden()

@@ -3,6 +3,7 @@
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_ectkd.events import Finished, Noted
 from napari_ectkd.gui.classify_panel import ClassifyPanel
 from napari_ectkd.gui.open_jobs import Jobs
 from napari_ectkd.gui.session import Session
@@ -14,6 +15,7 @@ from napari_ectkd.models.checkpoint import (
     save_checkpoint,
 )
 from napari_ectkd.models.registry import build_model
+from napari_ectkd.runs import JobFolder
 
 LEFT = Qt.MouseButton.LeftButton
 
@@ -62,3 +64,18 @@ def test_judged_hits_are_handed_on_and_failures_are_said(panel, qtbot, tmp_path)
     assert saved.prediction.tolist() == ["ring"]
     assert "does not say what it was trained on" in panel.learn_status.message.text()
     assert panel.refine_button.isEnabled()
+
+
+def test_a_run_of_another_panel_is_no_news(panel, qtbot, tmp_path):
+    assert not panel.learn_status.isVisible()
+    job = JobFolder(tmp_path)
+    job.log(Noted(text="only 3 labels of disc", is_warning=True))
+    job.log(Finished())
+    with qtbot.waitSignal(panel.learning.done, timeout=10_000):
+        panel.learning.attach(job.path)
+    assert not panel.learn_status.isVisible()
+    panel._refined = panel.learning.folder  # as if begun here
+    with qtbot.waitSignal(panel.learning.done, timeout=10_000):
+        panel.learning.attach(job.path)
+    assert panel.learn_status.isVisible()
+    assert "is among the models now" in panel.learn_status.message.text()
