@@ -6,7 +6,12 @@ import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from napari_ectkd.simulation.poses import Sampler, random_rotations, relion_angles
+from napari_ectkd.simulation.poses import (
+    Sampler,
+    random_rotations,
+    relion_angles,
+    rotations_of,
+)
 
 BOX = 17
 NO_SHIFT = np.zeros((1, 3))
@@ -29,6 +34,17 @@ def test_angles_give_back_the_rotation_by_relions_own_formula():
     rotations = random_rotations(50, np.random.default_rng(0))
     for angles, rotation in zip(relion_angles(rotations), rotations, strict=True):
         np.testing.assert_allclose(euler_angles2matrix(*angles), rotation, atol=1e-9)
+
+
+def test_rotations_come_back_from_their_angles_and_unknown_ones_are_not_turned():
+    rotations = random_rotations(50, np.random.default_rng(1))
+    angles = relion_angles(rotations)
+    np.testing.assert_allclose(rotations_of(angles), rotations, atol=1e-12)
+    for one, rotation in zip(angles, rotations_of(angles), strict=True):
+        np.testing.assert_allclose(euler_angles2matrix(*one), rotation, atol=1e-9)
+    angles[3, 1] = np.nan
+    np.testing.assert_array_equal(rotations_of(angles)[3], np.eye(3))
+    np.testing.assert_allclose(rotations_of(angles)[4], rotations[4], atol=1e-12)
 
 
 def test_no_turn_and_no_shift_is_the_density(lopsided):

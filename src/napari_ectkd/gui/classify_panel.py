@@ -17,6 +17,7 @@ from napari_ectkd.gui.device_chooser import DeviceChooser
 from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.filter_form import FilterForm
 from napari_ectkd.gui.hit_list import HitList
+from napari_ectkd.gui.mesh_form import MeshForm
 from napari_ectkd.gui.model_facts import about_model, sweep_problem
 from napari_ectkd.gui.panel import Panel, set_problem
 from napari_ectkd.gui.run_list import RunChooser
@@ -66,6 +67,7 @@ class ClassifyPanel(Panel):
         self.table = BatchTable(self.batch)
         self.maps = ScoreMaps(self.session)
         self.filters = FilterForm(self.session)
+        self.densities = MeshForm(self.session)
         self.classes = ClassesTable(self.session, is_editable=False)
         self.histogram = ScoreHistogram(self.session)
         self.hint = QLabel(wordWrap=True)
@@ -175,6 +177,7 @@ class ClassifyPanel(Panel):
         self.column.addWidget(self.filters)
         self.column.addWidget(self.histogram)
         self.column.addWidget(self.maps)
+        self.column.addWidget(self.densities)
         self.column.addWidget(self.hint)
         self.column.addWidget(self.hits)
         self.column.addWidget(self.refine_button)

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_ectkd.errors import EctkdError
-from napari_ectkd.simulation.density import find_densities
+from napari_ectkd.simulation.density import DENSITY_FILTER, find_densities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -172,7 +172,7 @@ class DensityList(QWidget):
             self,
             "Add densities",
             "",
-            "Densities (*.mrc *.map *.rec *.ccp4 *.pdb *.ent *.cif *.mmcif *.gz)",
+            DENSITY_FILTER,
         )
         self.add([Path(name) for name in names])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from scipy.special import expit, logit
@@ -19,6 +19,7 @@ from napari_ectkd.picking.blobs import SCORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from napari_ectkd.io.tomogram import Tomogram
     from napari_ectkd.prediction.mask import Mask
 
+T = TypeVar("T")
 _ALMOST_SURE = 1e-7
 """What a confidence is kept away from 0 and 1, so that its log-odds are finite."""
 
@@ -42,6 +44,10 @@ class Overlay:
         Least score by class, see `scores`; predictions below it are unknown too.
     diameters
         Å by class, as far as they are known.
+    densities
+        By class, the file of its density, which meshes are made of.
+    has_meshes
+        Whether particles are drawn in 3D as the surface of their density.
     region
         `(2, 3)` Å, lowest and highest position that is shown; None for everywhere.
     masks
@@ -53,6 +59,8 @@ class Overlay:
     min_confidence: float = 0.0
     cuts: Mapping[str, float] = field(default_factory=dict)
     diameters: Mapping[str, float] = field(default_factory=dict)
+    densities: Mapping[str, Path] = field(default_factory=dict)
+    has_meshes: bool = False
     region: NDArray[np.float64] | None = None
     masks: Mapping[str, Mask] = field(default_factory=dict)
     is_faded: bool = True
@@ -60,14 +68,19 @@ class Overlay:
     def renamed(self, old: str, new: str) -> Overlay:
         """Return the same with another name, or none, of a class."""
 
-        def change(values: Mapping[str, float]) -> dict[str, float]:
+        def change(values: Mapping[str, T]) -> dict[str, T]:
             return {
                 new if name == old else name: value
                 for name, value in values.items()
                 if new or name != old
             }
 
-        return replace(self, cuts=change(self.cuts), diameters=change(self.diameters))
+        return replace(
+            self,
+            cuts=change(self.cuts),
+            diameters=change(self.diameters),
+            densities=change(self.densities),
+        )
 
 
 def shown_class(picks: Picks, overlay: Overlay) -> Named:

@@ -67,6 +67,7 @@ class Session(QObject):
                 self.palette.as_dict(),
                 self.diameter,
                 dict(self.overlay.diameters),
+                dict(self.overlay.densities),
             ),
         )
         self._disk.said.connect(self.said)
@@ -266,6 +267,8 @@ class Session(QObject):
     def set_overlay(self, **changes: object) -> None:
         """Change how picks are shown: fields of `Overlay`."""
         self.overlay = replace(self.overlay, **changes)
+        if {"diameters", "densities"} & changes.keys():
+            self._disk.touch()  # these are the project's
         self._paint_all()
         self.overlay_changed.emit()
 
@@ -325,7 +328,11 @@ class Session(QObject):
         self._classes.take_saved(classes)
         if is_first:
             self.diameter = classes.diameter
-            self.overlay = replace(self.overlay, diameters=classes.diameters)
+            self.overlay = replace(
+                self.overlay,
+                diameters=classes.diameters,
+                densities=classes.densities,
+            )
         self.book.open(tomogram.name)
         self.classes_changed.emit()
         self.layers.add_points(tomogram.name)

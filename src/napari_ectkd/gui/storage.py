@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
@@ -26,7 +27,6 @@ from napari_ectkd.io.tomogram_list import (
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
-    from pathlib import Path
 
     from napari_ectkd.io.picks import Picks
     from napari_ectkd.io.tomogram import Tomogram
@@ -36,15 +36,17 @@ FOLDER = "ectkd"
 
 @dataclass
 class Classes:
-    """The classes of a project: names in order, colors, diameters in Å.
+    """The classes of a project: names in order, colors, diameters in Å, densities.
 
-    `diameter` is that of a pick of no class, `diameters` those of classes with one.
+    `diameter` is that of a pick of no class, `diameters` those of classes with one,
+    `densities` the files of what classes look like.
     """
 
     names: list[str] = field(default_factory=list)
     colors: dict[str, str] = field(default_factory=dict)
     diameter: float = 200.0
     diameters: dict[str, float] = field(default_factory=dict)
+    densities: dict[str, Path] = field(default_factory=dict)
 
 
 class ProjectFolder:
@@ -125,9 +127,10 @@ class ProjectFolder:
         return read_picks(path) if path.exists() else None
 
     def save_classes(self, classes: Classes) -> None:
-        """Write classes, colors and diameter."""
+        """Write classes, colors, diameters and where the densities are."""
+        text = json.dumps(vars(classes), indent=1, default=str) + "\n"
         with atomic_path(self.classes_path) as temporary:
-            temporary.write_text(json.dumps(vars(classes), indent=1) + "\n")
+            temporary.write_text(text)
 
     def load_classes(self) -> Classes:
         """Return the classes of the project; none if it is new.
@@ -147,6 +150,7 @@ class ProjectFolder:
                 {str(k): str(v) for k, v in facts["colors"].items()},
                 float(facts["diameter"]),
                 {str(k): float(v) for k, v in facts.get("diameters", {}).items()},
+                {str(k): Path(v) for k, v in facts.get("densities", {}).items()},
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"{path}: not a list of classes ({error})") from error

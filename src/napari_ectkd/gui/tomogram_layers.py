@@ -63,6 +63,11 @@ class TomogramLayers(QObject):
             raise RuntimeError("the viewer of this session is gone")
         return viewer
 
+    @property
+    def has_viewer(self) -> bool:
+        """Whether the viewer is still there: a timer may ring after it has gone."""
+        return self._viewer() is not None
+
     def image(self, name: str) -> Image | None:
         """Return the layer that shows a tomogram."""
         for layer in self.viewer.layers:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _MAP_ENDINGS = (*MRC_ENDINGS, *(f"{ending}.gz" for ending in MRC_ENDINGS), ".ccp4")
 _ENDINGS = (*_MAP_ENDINGS, *ATOM_ENDINGS)
+DENSITY_FILTER = f"Densities ({' '.join(f'*{ending}' for ending in _ENDINGS)})"
+"""For a file dialog."""
 SHARE_OF_MAXIMUM = 0.2
 """Voxels above this share of the maximum are taken to be protein."""
 _MEAN_OF_MAPS = 0.6

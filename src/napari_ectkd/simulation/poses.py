@@ -51,6 +51,16 @@ def relion_angles(rotations: NDArray[np.float64]) -> NDArray[np.float64]:
     return angles
 
 
+def rotations_of(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `(n, 3, 3)` rotations of `(n, 3)` RELION angles; NaN is not turned."""
+    matrices = np.tile(np.eye(3), (len(angles), 1, 1))
+    is_known = np.isfinite(angles).all(axis=1)
+    if is_known.any():
+        known = Rotation.from_euler("ZYZ", angles[is_known], degrees=True)
+        matrices[is_known] = known.inv().as_matrix()
+    return matrices
+
+
 class Sampler:
     """A density, ready to be turned and moved many times.
 
