@@ -273,3 +273,15 @@ def test_a_demo_does_not_write_among_other_files(ectkd, tmp_path):
     assert answer.code == 2
     assert "not an empty folder" in answer.error
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_options_that_do_not_go_together_are_named(ectkd, tmp_path):
+    answer = ectkd(
+        *["simulate", "tomogram", "--out", tmp_path / "t.mrc"],
+        *["--truth", tmp_path / "t.star", "--shape", 40, 40, 40],
+    )
+    assert answer.code == 2
+    assert answer.error.startswith("state how many particles there are")
+    assert "--per-class" in answer.error
+    assert "{" not in answer.error
+    assert not (tmp_path / "t.mrc").exists()

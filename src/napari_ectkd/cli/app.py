@@ -120,7 +120,9 @@ def _one_line(error: CycloptsError) -> str:
         return f"{error} (see --help)"
     problems = []
     for problem in cause.errors():
-        option = "--" + "-".join(str(part) for part in problem["loc"][:1])
         text = problem["msg"].removeprefix("Value error, ")
-        problems.append(f"{option.replace('_', '-')}: {text}, not {problem['input']!r}")
+        if problem["loc"]:  # else it is about several options, which it names
+            option = str(problem["loc"][0]).replace("_", "-")
+            text = f"--{option}: {text}, not {problem['input']!r}"
+        problems.append(text)
     return "; ".join(problems)

@@ -113,7 +113,8 @@ class Form(QWidget):
         except ValidationError as error:
             first = error.errors()[0]
             name = words(str(first["loc"][0])) if first["loc"] else "Settings"
-            raise ConfigError(f"{name}: {first['msg']}") from error
+            text = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"{name}: {text}") from error
 
     def setValue(self, config: BaseModel) -> None:
         """Show another config of the same class."""
