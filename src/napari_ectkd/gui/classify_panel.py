@@ -185,8 +185,10 @@ class ClassifyPanel(Panel):
         self.learn_status.hide()
         self.column.addWidget(self.correct_button)
         self.correct_button.setToolTip(
-            "<qt>Labels that you gave to wrong predictions are learned from next</qt>"
+            "<qt>Labels that you gave to wrong predictions are learned from next, in "
+            "step 2</qt>"
         )
+        self.correct_button.hide()  # of use where there is a panel to go to
         buttons = QHBoxLayout()
         buttons.addStretch(1)
         buttons.addWidget(self.save_button)

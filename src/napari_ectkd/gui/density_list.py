@@ -138,6 +138,7 @@ class DensityList(QWidget):
         self.table.setRowCount(len(self._files))
         for row, (name, path) in enumerate(self._files.items()):
             self._set_row(row, name, "…", "…", str(path))
+        self._fit()
         self._refresh()
 
     def _set_row(
@@ -152,9 +153,13 @@ class DensityList(QWidget):
                     Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
                 )
             self.table.setItem(row, column, item)
+
+    def _fit(self) -> None:
+        """Take the height of the rows, also before the phantoms' are known."""
         height = self.table.horizontalHeader().sizeHint().height() + 4
-        shown = min(max(self.table.rowCount(), 1), _ROWS)
-        self.table.setFixedHeight(height + shown * self.table.rowHeight(0))
+        shown = min(len(self._files) or _ROWS, _ROWS)
+        row = self.table.verticalHeader().defaultSectionSize()
+        self.table.setFixedHeight(height + shown * row)
 
     def _refresh(self) -> None:
         self.remove_button.setEnabled(bool(self._files and self._chosen()))

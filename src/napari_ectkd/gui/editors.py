@@ -134,6 +134,10 @@ class ChoiceEdit(QComboBox):
         self.setChoices(choices)
         self.currentIndexChanged.connect(lambda: self.valueChanged.emit(self.value()))
 
+    def setNothing(self, text: str) -> None:
+        """Say in gray why there is nothing to choose."""
+        self.setPlaceholderText(text)
+
     def setChoices(self, choices: Sequence[tuple[Any, str]]) -> None:
         """Offer other values; keep the chosen one if it is among them."""
         before = self.value()
@@ -145,6 +149,8 @@ class ChoiceEdit(QComboBox):
             self.setItemData(row, title, Qt.ItemDataRole.ToolTipRole)
         if before in self._values:
             self.setCurrentIndex(self._values.index(before))
+        elif self._values:
+            self.setCurrentIndex(0)  # Qt itself does so unless there is a placeholder
         self.blockSignals(False)
         if self.value() != before:
             self.valueChanged.emit(self.value())
@@ -315,7 +321,8 @@ class OptionalEdit(QWidget):
         layout.addWidget(editor, 1)
         layout.addWidget(self._is_automatic)
         editor.valueChanged.connect(lambda: self.valueChanged.emit(self.value()))
-        self._is_automatic.toggled.connect(editor.setDisabled)
+        # A number beside the tick would say something that is not so.
+        self._is_automatic.toggled.connect(editor.setHidden)
         self._is_automatic.toggled.connect(lambda: self.valueChanged.emit(self.value()))
         self._is_automatic.setChecked(True)
 

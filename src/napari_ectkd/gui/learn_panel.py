@@ -5,15 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import (
-    QFormLayout,
-    QHBoxLayout,
-    QLabel,
-    QLineEdit,
-    QPushButton,
-    QWidget,
-)
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QLineEdit, QPushButton
 
 from napari_ectkd.errors import EctkdError
 from napari_ectkd.events import EpochEnd, Saved
@@ -66,6 +58,7 @@ class LearnPanel(Panel):
         self.name.setToolTip("Name of the run's folder")
         self.start_button = QPushButton(self.start_text)
         self.runs = ChoiceEdit([])
+        self.runs.setNothing("none yet")
         self.show_button = QPushButton("Show")
         self.resume_button = QPushButton("Resume")
         self.status = JobStatus(self.job)
@@ -77,10 +70,6 @@ class LearnPanel(Panel):
         self.table = ResultTable()
         self._shown: Path | None = None
         """The run whose curves are drawn."""
-        # What came last is scrolled to once the layout knows its height.
-        self._looked_at: QWidget = self.status
-        self._settled = QTimer(self)
-        self._settled.setSingleShot(True)
         self._build()
         self._connect()
         self.refresh_runs()
@@ -195,17 +184,13 @@ class LearnPanel(Panel):
         self.job.progressed.connect(self._on_event)
         self.job.done.connect(self._on_done)
         self.job.ended.connect(self.refresh_runs)
-        self._settled.timeout.connect(
-            lambda: self.area.ensureWidgetVisible(self._looked_at)
-        )
 
     def _begin(self, command: list[str], run: Path) -> None:
         self._forget()
         self.job.start(command, run)
         self.status.clear()
         self._refresh()
-        self._looked_at = self.status
-        self._settled.start(0)
+        self.look_at(self.status)
 
     def _forget(self) -> None:
         self.curves.clear()
@@ -239,8 +224,7 @@ class LearnPanel(Panel):
         self.status.say("")
         self.summary.show()
         self.show_result(result)
-        self._looked_at = self.table
-        self._settled.start(0)
+        self.look_at(self.table)
 
     def _settings_problem(self) -> str:
         name = self.name.text().strip()

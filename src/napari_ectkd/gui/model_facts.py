@@ -22,7 +22,7 @@ def about_model(path: Path | None, tomogram: Tomogram | None) -> str:
         info = read_info(path)
     except EctkdError as error:
         return str(error)
-    return " ".join([_describe(info), *_mismatches(info, tomogram)])
+    return "\n".join([_describe(info), *_mismatches(info, tomogram)])
 
 
 def sweep_problem(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import (
     QFrame,
     QLabel,
@@ -46,6 +46,11 @@ class Panel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.area)
+        self._looked_at: QWidget = content
+        self._settled = QTimer(self, singleShot=True, interval=0)
+        self._settled.timeout.connect(
+            lambda: self.area.ensureWidgetVisible(self._looked_at)
+        )
 
     def showEvent(self, event: QShowEvent) -> None:
         """Watch the window that the panel is in now."""
@@ -60,6 +65,11 @@ class Panel(QWidget):
             if self.area.minimumWidth() != needed:
                 self.area.setMinimumWidth(needed)
         return super().eventFilter(watched, event)
+
+    def look_at(self, widget: QWidget) -> None:
+        """Scroll to a widget, as soon as the layout knows its height."""
+        self._looked_at = widget
+        self._settled.start()
 
     def add_heading(self, text: str) -> None:
         """Add a heading to the column."""

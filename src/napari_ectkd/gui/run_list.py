@@ -26,6 +26,7 @@ class RunChooser(QWidget):
         super().__init__()
         self._chooser = ChoiceEdit([])
         self._chooser.setToolTip("Runs of this project that have a model")
+        self._chooser.setNothing("none yet: train or distill one")
         self._chooser.valueChanged.connect(self.valueChanged)
         self._others: list[Path] = []
         self._found: list[FoundRun] = []

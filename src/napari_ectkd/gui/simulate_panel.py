@@ -143,6 +143,7 @@ class SimulatePanel(Panel):
         self.train_button.hide()
         self.status.clear()
         self._refresh()
+        self.look_at(self.status)
 
     def stream(self) -> None:
         """Write the settings beside where the data set would be, to train on them."""
@@ -285,6 +286,7 @@ class SimulatePanel(Panel):
                 f"{result['n']} subtomograms of {classes} are in {self._made}."
             )
             self.train_button.show()
+            self.look_at(self.train_button)
             return
         self.status.say(f"A tomogram with {result['n']} particles of {classes}.")
         try:

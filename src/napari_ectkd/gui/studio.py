@@ -54,6 +54,7 @@ class StudioPanel(QWidget):
         self.session.tomograms_changed.connect(self._refresh_runs)
         self.session.picks_changed.connect(self._refresh)
         self.classify.correct_requested.connect(self._train_again)
+        self.classify.correct_button.show()
         self.simulate.train_requested.connect(self._train_on)
         self.simulate.stream_requested.connect(self._train_on_stream)
         self._refresh_runs()

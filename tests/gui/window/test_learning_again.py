@@ -68,6 +68,7 @@ def test_judged_hits_are_handed_on_and_failures_are_said(panel, qtbot, tmp_path)
 
 def test_a_run_of_another_panel_is_no_news(panel, qtbot, tmp_path):
     assert not panel.learn_status.isVisible()
+    assert not panel.correct_button.isVisible()  # it would lead nowhere
     job = JobFolder(tmp_path)
     job.log(Noted(text="only 3 labels of disc", is_warning=True))
     job.log(Finished())

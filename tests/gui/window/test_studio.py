@@ -85,5 +85,6 @@ def test_the_window_stays_if_that_is_the_answer(studio, qtbot, monkeypatch):
 
 def test_training_again_leads_to_the_training_step(studio):
     studio.tabs.setCurrentWidget(studio.classify)
+    assert studio.classify.correct_button.isVisible()
     studio.classify.correct_requested.emit()
     assert studio.tabs.currentWidget() is studio.train
