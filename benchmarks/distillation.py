@@ -20,6 +20,7 @@ from rows import Place, ask, distilled, fill_table, read_rows, summary, write_ro
 from teachers import ALL, LABELS, ROWS, SEEDS, train_run
 
 STUDENT = "compact"
+"""The default, whose ways to learn are compared."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Distilled:
 
     Attributes
     ----------
+    student
+        Name of its network.
     teacher
         Kind of row.
     is_unlabeled
@@ -38,6 +41,7 @@ class Distilled:
         What differs from the default settings of `ectkd distill`.
     """
 
+    student: str
     teacher: str
     is_unlabeled: bool
     seeds: tuple[int, ...] = (0,)
@@ -45,25 +49,32 @@ class Distilled:
 
 
 DISTILLED = {
-    "unlabeled": Distilled("ensemble", is_unlabeled=True, seeds=SEEDS),
-    "labeled": Distilled("ensemble", is_unlabeled=False, seeds=SEEDS),
-    "unlabeled_one_teacher": Distilled("residual_small", is_unlabeled=True),
-    "unlabeled_from_dsrf3d_v2": Distilled("dsrf3d_v2", is_unlabeled=True),
-    "unlabeled_logits": Distilled(
-        "ensemble", is_unlabeled=True, settings={"objective": "logits"}
+    "compact_unlabeled": Distilled(STUDENT, "ensemble", True, SEEDS),
+    "compact_labeled": Distilled(STUDENT, "ensemble", False, SEEDS),
+    "compact_unlabeled_cold": Distilled(
+        STUDENT, "ensemble", True, SEEDS, {"temperature": 1.0, "epochs": 18}
     ),
-    "unlabeled_decoupled": Distilled(
-        "ensemble", is_unlabeled=True, settings={"objective": "decoupled"}
+    "compact_nano_unlabeled": Distilled("compact_nano", "ensemble", True, SEEDS),
+    "compact_wide_unlabeled": Distilled("compact_wide", "ensemble", True, SEEDS),
+    "compact_unlabeled_one_teacher": Distilled(STUDENT, "residual_small", True),
+    "compact_unlabeled_from_dsrf3d_v2": Distilled(STUDENT, "dsrf3d_v2", True),
+    "compact_unlabeled_logits": Distilled(
+        STUDENT, "ensemble", True, settings={"objective": "logits"}
     ),
-    "unlabeled_same_view": Distilled(
-        "residual_small", is_unlabeled=True, settings={"teacher_sees": "view"}
+    "compact_unlabeled_decoupled": Distilled(
+        STUDENT, "ensemble", True, settings={"objective": "decoupled"}
     ),
-    "unlabeled_long": Distilled("ensemble", is_unlabeled=True, settings={"epochs": 18}),
-    "unlabeled_hot": Distilled(
-        "ensemble", is_unlabeled=True, settings={"temperature": 4.0}
+    "compact_unlabeled_same_view": Distilled(
+        STUDENT, "residual_small", True, settings={"teacher_sees": "view"}
     ),
-    "unlabeled_soft_alone": Distilled(
-        "ensemble", is_unlabeled=True, settings={"soft_weight": 1.0}
+    "compact_unlabeled_long": Distilled(
+        STUDENT, "ensemble", True, settings={"epochs": 18}
+    ),
+    "compact_unlabeled_hot": Distilled(
+        STUDENT, "ensemble", True, settings={"temperature": 4.0}
+    ),
+    "compact_unlabeled_soft_alone": Distilled(
+        STUDENT, "ensemble", True, settings={"soft_weight": 1.0}
     ),
 }
 
@@ -71,7 +82,7 @@ DISTILLED = {
 def names() -> list[str]:
     """Return the names of all rows, those that decide first."""
     return [
-        f"{STUDENT}_{kind}-{labels}-{seed}"
+        f"{kind}-{labels}-{seed}"
         for kind, row in DISTILLED.items()
         for labels in LABELS
         for seed in row.seeds
@@ -80,8 +91,8 @@ def names() -> list[str]:
 
 def make(name: str, place: Place) -> None:
     """Make one row."""
-    whole, labels, seed = name.rsplit("-", 2)
-    row = DISTILLED[whole.removeprefix(f"{STUDENT}_")]
+    kind, labels, seed = name.rsplit("-", 2)
+    row = DISTILLED[kind]
     teacher = ROWS[row.teacher]
     paths = []
     for member in range(teacher.members):
@@ -91,10 +102,12 @@ def make(name: str, place: Place) -> None:
     data = place.labeled(int(labels), int(seed))
     unlabeled = [place.unlabeled()] if row.is_unlabeled else []
     given = ALL | row.settings
-    config = DistillConfig(model=STUDENT, seed=int(seed), unlabeled=unlabeled, **given)
+    config = DistillConfig(
+        model=row.student, seed=int(seed), unlabeled=unlabeled, **given
+    )
     seconds = distilled(place.run(name), paths, data, config)
     facts = {
-        "network": STUDENT,
+        "network": row.student,
         "members": 1,
         "is_averaged": False,
         "learned_from": f"{row.teacher}'s soft labels"
@@ -110,8 +123,7 @@ def make(name: str, place: Place) -> None:
 def table() -> None:
     """Print students beside their teachers and DSRF3D-v2, as Markdown."""
     rows = read_rows()
-    kinds = ["dsrf3d_v2", "ensemble", "residual_small", STUDENT]
-    kinds += [f"{STUDENT}_{kind}" for kind in DISTILLED]
+    kinds = ["dsrf3d_v2", "ensemble", "residual_small", STUDENT, *DISTILLED]
     print("| row | 20 labels a class | seeds | 100 labels a class | seeds |")
     print("|---|---|---|---|---|")
     for kind in kinds:
