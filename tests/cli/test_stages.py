@@ -145,6 +145,8 @@ def test_models_by_the_contract(ectkd):
     assert rows["dsrf3d_v2"]["macs"] == pytest.approx(3833e6, abs=1e6)
     assert rows["compact"]["kind"] == "student"
     assert "ms_per_subtomogram" not in rows["compact"]
+    # To be copied after --model, also from a narrow terminal.
+    assert " dsrf3d_v2_published " in ectkd("models").out
     small = ectkd("models", "--box", 24, "--json", "--time", "--batch-size", 2)
     names = {row["name"] for row in small.json["models"]}
     ours = {"compact_nano", "compact", "compact_wide"}

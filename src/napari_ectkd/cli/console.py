@@ -106,13 +106,18 @@ class Console:
         )
 
     def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
-        """Print a table, numbers right-aligned."""
+        """Print a table, numbers right-aligned; the first column's names stay whole."""
         from rich import box
         from rich.table import Table
 
         table = Table(title=title, title_justify="left", box=box.SIMPLE)
         for index, column in enumerate(columns):
-            table.add_column(column, justify="right" if index else "left")
+            is_text = any(row[index][:1].isalpha() for row in rows)
+            table.add_column(
+                column,
+                justify="left" if is_text or not index else "right",
+                no_wrap=not index,
+            )
         for row in rows:
             table.add_row(*row)
         self._print(table)

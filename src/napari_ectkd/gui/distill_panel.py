@@ -135,8 +135,9 @@ class DistillPanel(LearnPanel):
             self.summary.setText(f"{text}. {self.summary.text()}")
         if "n_unlabeled" in result:
             n = result["n_unlabeled"]  # fewer than were offered: some are too near
+            picks = "pick" if n == 1 else "picks"
             self.summary.setText(
-                f"{self.summary.text()} It learned from {n} unlabeled picks too."
+                f"{self.summary.text()} It learned from {n} unlabeled {picks} too."
             )
         self._show_front()
 
