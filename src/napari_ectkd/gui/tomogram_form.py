@@ -129,6 +129,7 @@ class TomogramForm(QWidget):
             self._open(self._waiting.pop(0))
 
     def _open(self, path: Path, voxel_size: float | None = None) -> None:
+        n_before = len(self._session.tomograms)
         try:
             tomogram = self._session.open_tomogram(path, voxel_size=voxel_size)
         except VoxelSizeError as error:
@@ -137,6 +138,11 @@ class TomogramForm(QWidget):
             self._session.said.emit(str(error), True)
         else:
             self._session.said.emit(f"opened {tomogram.name}", False)
+            if len(self._session.tomograms) > n_before:
+                # napari looks at the first image alone; another may be larger.
+                viewer = self._session.viewer
+                viewer.dims.set_point(0, tomogram.extent[0] / 2)
+                viewer.reset_view()
 
     def _answer(self, path: Path, voxel_size: float) -> None:
         self._open(path, voxel_size)

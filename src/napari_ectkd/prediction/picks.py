@@ -75,8 +75,9 @@ def classify_picks(
     inside = is_inside(tomogram, picks.positions, info.box, info.voxel_size)
     if not inside.all():
         yield Noted(
-            text=f"{(~inside).sum()} of {len(picks)} picks are nearer to the edge than "
-            f"half a box of {info.box} voxels and get no prediction",
+            text=f"{(~inside).sum()} of {len(picks)} picks of {tomogram.name} are "
+            f"nearer to the edge than half a box of {info.box} voxels and get no "
+            "prediction",
             is_warning=True,
         )
     statistics = tomogram_statistics(tomogram, info.voxel_size)

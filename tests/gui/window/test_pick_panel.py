@@ -288,6 +288,18 @@ def test_the_contrast_is_switched_by_its_box(panel, qtbot):
     np.testing.assert_array_equal(layer.data[10], before)
 
 
+def test_a_second_tomogram_is_seen_whole(panel, tomogram_file):
+    camera = panel.session.viewer.scene.camera
+    before = camera.zoom
+    panel.tomograms.open_paths([tomogram_file("large", (30, 80, 96))])
+    assert panel.session.viewer.dims.point[0] == pytest.approx(145, abs=5)
+    np.testing.assert_allclose(camera.center[1:], [395, 475], atol=1)
+    assert camera.zoom < 0.8 * before
+    camera.zoom = 1
+    panel.tomograms.open_paths([panel.session.current.path])  # open already
+    assert camera.zoom == 1
+
+
 def test_a_class_is_hidden_by_its_box_and_removed(panel, qtbot):
     add_class(panel, qtbot, "ring")
     add_class(panel, qtbot, "shell")
