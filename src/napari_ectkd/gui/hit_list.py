@@ -49,6 +49,8 @@ class HitList(QWidget):
         super().__init__()
         self._session = session
         self.rows = HitTable()
+        self._order = np.zeros(0, dtype=np.int64)
+        self._ordered_by: tuple[object, ...] = None, None, None
         self.view = _View()
         self.view.setModel(self.rows)
         self.counts = QLabel(wordWrap=True)
@@ -79,7 +81,7 @@ class HitList(QWidget):
     def refresh(self) -> None:
         """Show the hits of now, and keep the chosen ones chosen."""
         picks = self._picks()
-        order = order_of_hits(picks)
+        order = self._ordered(picks)
         if self.rows.show_hits(picks, order):
             self.view.clearSelection()
         hits = picks.label[order]
@@ -119,6 +121,13 @@ class HitList(QWidget):
     def _picks(self) -> Picks:
         current = self._session.current
         return self._session.picks(current.name) if current else Picks.empty()
+
+    def _ordered(self, picks: Picks) -> NDArray[np.int64]:
+        """Return `order_of_hits`; a label changes nothing of it."""
+        by = picks.prediction, picks.confidence, picks.foreign
+        if any(a is not b for a, b in zip(by, self._ordered_by, strict=True)):
+            self._ordered_by, self._order = by, order_of_hits(picks)
+        return self._order
 
     def _chosen(self) -> NDArray[np.int64]:
         """Return which picks of the tomogram are chosen."""

@@ -132,7 +132,8 @@ def paint_picks(
 ) -> None:
     """Give a layer's points color, opacity and size, and hide some.
 
-    Only what has changed is set: napari draws anew after each.
+    Values are written into the layer's own arrays, and the layer drawn once: each of
+    napari's setters draws all points, that of a color twice.
     """
     picks: Picks = layer.metadata[KEY]["picks"]
     shown = shown_class(picks, overlay)
@@ -143,18 +144,24 @@ def paint_picks(
         colors = _rgba(palette, shown)
         colors[:, 3] = opacity(picks, shown, overlay)
         diameters = shown_diameters(picks, shown, overlay, diameter)
-        _set(layer, "border_color", colors)
-        _set(layer, "face_color", colors * (1, 1, 1, FILL))
-        _set(layer, "size", diameters / tomogram.voxel_size)
-        _set(layer, "shown", is_visible(picks, shown, hidden, overlay, tomogram))
+        changes = [
+            _write(layer.border_color, colors),
+            _write(layer.face_color, colors * (1, 1, 1, FILL)),
+            _write(layer.size, diameters / tomogram.voxel_size),
+            _write(layer.shown, is_visible(picks, shown, hidden, overlay, tomogram)),
+        ]
+        if any(changes):
+            layer.refresh(highlight=False)
     layer.current_size = diameter / tomogram.voxel_size
 
 
-def _set(layer: Points, name: str, values: NDArray) -> None:
-    before = np.asarray(getattr(layer, name))
-    # As the layer keeps them: the same values come back equal to the last digit.
-    if not np.array_equal(before, values.astype(before.dtype)):
-        setattr(layer, name, values)
+def _write(into: NDArray, values: NDArray) -> bool:
+    """Write values into an array; return whether they are others than before."""
+    values = values.astype(into.dtype)
+    if np.array_equal(into, values):
+        return False
+    into[...] = values
+    return True
 
 
 def _set_features(layer: Points, features: pd.DataFrame) -> None:

@@ -9,6 +9,7 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 from scipy.special import expit
 
+from napari_ectkd.gui.class_codes import class_codes
 from napari_ectkd.gui.curves import TEACHER, plotting_library, small_plot
 from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.overlay import scores
@@ -58,7 +59,7 @@ class ScoreHistogram(QWidget):
     def refresh(self) -> None:
         """Show the scores of now."""
         picks = [self._session.picks(name) for name in self._session.tomograms]
-        predicted = {name for p in picks for name in set(p.prediction)}
+        predicted = {n for p in picks for n in class_codes(p).prediction.counts()}
         names = sorted(predicted - {NONE, UNLABELED})
         with QSignalBlocker(self.choice):
             self.choice.setChoices([(name, name) for name in names])
@@ -67,7 +68,9 @@ class ScoreHistogram(QWidget):
         if not names:
             return
         name = self.choice.value()
-        found = np.concatenate([scores(p)[p.prediction == name] for p in picks])
+        found = np.concatenate(
+            [scores(p)[class_codes(p).prediction.is_in({name})] for p in picks]
+        )
         self._scores = found[np.isfinite(found)]
         height, edges = np.histogram(self._scores, _BINS)
         color = self._session.palette.color(name)
