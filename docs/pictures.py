@@ -3,9 +3,9 @@
     ectkd demo --out demo
     python docs/pictures.py demo docs/images
 
-It writes `overlay.png`, `filters.png` and `sweep.png`, and with `--densities FOLDER` (see
-`real-data.md`) `simulate.png`. It needs a screen, or a virtual one (`xvfb-run -a -s
-"-screen 0 1600x1000x24"` before the command).
+It writes `overlay.png`, `filters.png` and `sweep.png`, and with `--densities FOLDER`
+(see `real-data.md`) `simulate.png`. It needs a screen, or a virtual one (`xvfb-run -a
+-s "-screen 0 1600x1000x24"` before the command).
 """
 
 import argparse
