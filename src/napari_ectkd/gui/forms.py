@@ -93,6 +93,7 @@ class Form(QWidget):
                 rows = self._rows([n for n in names if n in self.editors])
                 self.more = folded(title, rows)
                 layout.addWidget(self.more)
+        layout.addStretch(1)  # room that is left is not put between the rows
         self.setValue(config)
         for editor in self.editors.values():
             editor.valueChanged.connect(self._changed)
