@@ -38,7 +38,7 @@ class Distilled:
     seeds
         Draws of labels (and of weights).
     settings
-        What differs from the default settings of `ectkd distill`.
+        What is said to `ectkd distill`, also where it is the default now.
     """
 
     student: str
@@ -48,33 +48,41 @@ class Distilled:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+DEFAULT = {"temperature": 1.0, "epochs": 18}
+SHORTER = {"temperature": 2.0, "epochs": 10}
 DISTILLED = {
-    "compact_unlabeled": Distilled(STUDENT, "ensemble", True, SEEDS),
-    "compact_labeled": Distilled(STUDENT, "ensemble", False, SEEDS),
-    "compact_unlabeled_cold": Distilled(
-        STUDENT, "ensemble", True, SEEDS, {"temperature": 1.0, "epochs": 18}
+    "compact_unlabeled_cold": Distilled(STUDENT, "ensemble", True, SEEDS, DEFAULT),
+    "compact_unlabeled": Distilled(STUDENT, "ensemble", True, SEEDS, SHORTER),
+    "compact_labeled": Distilled(STUDENT, "ensemble", False, SEEDS, {"temperature": 2}),
+    "compact_nano_unlabeled": Distilled(
+        "compact_nano", "ensemble", True, SEEDS, DEFAULT
     ),
-    "compact_nano_unlabeled": Distilled("compact_nano", "ensemble", True, SEEDS),
-    "compact_wide_unlabeled": Distilled("compact_wide", "ensemble", True, SEEDS),
-    "compact_unlabeled_one_teacher": Distilled(STUDENT, "residual_small", True),
-    "compact_unlabeled_from_dsrf3d_v2": Distilled(STUDENT, "dsrf3d_v2", True),
+    "compact_wide_unlabeled": Distilled(
+        "compact_wide", "ensemble", True, SEEDS, DEFAULT
+    ),
     "compact_unlabeled_logits": Distilled(
-        STUDENT, "ensemble", True, settings={"objective": "logits"}
+        STUDENT, "ensemble", True, settings=DEFAULT | {"objective": "logits"}
     ),
     "compact_unlabeled_decoupled": Distilled(
-        STUDENT, "ensemble", True, settings={"objective": "decoupled"}
-    ),
-    "compact_unlabeled_same_view": Distilled(
-        STUDENT, "residual_small", True, settings={"teacher_sees": "view"}
+        STUDENT, "ensemble", True, settings=DEFAULT | {"objective": "decoupled"}
     ),
     "compact_unlabeled_long": Distilled(
-        STUDENT, "ensemble", True, settings={"epochs": 18}
+        STUDENT, "ensemble", True, SEEDS, DEFAULT | {"temperature": 2.0}
     ),
     "compact_unlabeled_hot": Distilled(
-        STUDENT, "ensemble", True, settings={"temperature": 4.0}
+        STUDENT, "ensemble", True, settings=DEFAULT | {"temperature": 4.0}
     ),
     "compact_unlabeled_soft_alone": Distilled(
-        STUDENT, "ensemble", True, settings={"soft_weight": 1.0}
+        STUDENT, "ensemble", True, settings=DEFAULT | {"soft_weight": 1.0}
+    ),
+    "compact_unlabeled_one_teacher": Distilled(
+        STUDENT, "residual_small", True, settings=DEFAULT
+    ),
+    "compact_unlabeled_same_view": Distilled(
+        STUDENT, "residual_small", True, settings=DEFAULT | {"teacher_sees": "view"}
+    ),
+    "compact_unlabeled_from_dsrf3d_v2": Distilled(
+        STUDENT, "dsrf3d_v2", True, settings=DEFAULT
     ),
 }
 

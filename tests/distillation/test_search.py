@@ -122,7 +122,7 @@ def test_a_search_that_was_stopped_goes_on(start, monkeypatch):
     assert rows == read_front(run)
     # Each network was tried with the settings given, also the one that was stopped,
     # and the tuner was told of each what came of it.
-    assert [row["temperature"] for row in rows[:2]] == [2.0, 2.0]
+    assert [row["temperature"] for row in rows[:2]] == [1.0, 1.0]
     study = optuna.load_study(
         study_name="search",
         storage=JournalStorage(JournalFileBackend(str(run.search_path))),

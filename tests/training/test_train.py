@@ -282,11 +282,12 @@ def test_the_learning_rate_follows_one_cycle(learn):
     assert rates[-1] < 0.01 * max(rates)
 
 
-def test_default_epochs_make_about_1500_batches():
-    assert default_epochs(5000, 50) == 15
+def test_default_epochs_make_about_1500_batches_and_at_least_18_passes():
+    assert default_epochs(2500, 50) == 30
+    assert default_epochs(5000, 50) == 18
     assert default_epochs(100, 50) == 750
     assert default_epochs(10, 50) == 1500
-    assert default_epochs(10**6, 50) == 10
+    assert default_epochs(10**6, 50) == 18
 
 
 def test_a_default_model_is_chosen_by_the_amount_of_data(learn):

@@ -40,7 +40,10 @@ class DistillConfig(TrainConfig, frozen=True, extra="forbid"):
         "(Beyer 2022), slower",
     )
     temperature: float = Field(
-        2.0, ge=1, description="softens both class distributions; for objective soft"
+        1.0,
+        ge=1,
+        description="softens both class distributions; for objectives soft and "
+        "decoupled",
     )
     soft_weight: float = Field(
         0.7,
