@@ -130,4 +130,6 @@ def normalized_crops(
     crops = crop_subtomograms(tomogram, positions, info.box, info.voxel_size)
     if info.normalization.mode == "subtomogram":
         return normalize_each(crops)
-    return (crops - np.float32(statistics.mean)) / np.float32(statistics.std)
+    crops -= np.float32(statistics.mean)
+    crops /= np.float32(statistics.std)
+    return crops
