@@ -53,12 +53,13 @@ class Autosave(QObject):
         super().__init__()
         self.project: ProjectFolder | None = None
         self._tomograms, self._classes = tomograms, classes
-        self._homes: dict[str, ProjectFolder] = {}
-        # With the picks: their tomogram may be closed before they can be written.
-        self._unsaved: dict[str, tuple[Picks, Tomogram]] = {}
+        # By path: a tomogram may be closed before its picks can be written, and another
+        # of the same name be opened.
+        self._homes: dict[Path, ProjectFolder] = {}
+        self._unsaved: dict[Path, tuple[Picks, Tomogram]] = {}
         self._thread = ThreadPoolExecutor(1, "autosave")
         self._writing: Future[None] | None = None
-        self._handed: dict[str, tuple[Picks, Tomogram]] = {}
+        self._handed: dict[Path, tuple[Picks, Tomogram]] = {}
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._start)
@@ -72,12 +73,10 @@ class Autosave(QObject):
         A broken file is put aside under another name, and said; never overwritten.
         """
         home = ProjectFolder.beside(tomogram.path)
-        self._homes[tomogram.name] = home
+        self._homes[_key(tomogram)] = home
         if self.project is None:
             self.project = home
-        waiting = self._unsaved.get(tomogram.name)
-        picks, classes = None, Classes()
-        if waiting is not None and waiting[1].path == tomogram.path:
+        if waiting := self._unsaved.get(_key(tomogram)):
             picks = waiting[0]
         else:
             picks = self._read(
@@ -101,12 +100,23 @@ class Autosave(QObject):
 
     def changed(self, tomogram: Tomogram, picks: Picks) -> None:
         """Save the picks of a tomogram, and all else, soon."""
-        self._unsaved[tomogram.name] = picks, tomogram
+        self._unsaved[_key(tomogram)] = picks, tomogram
         self.touch()
 
     def touch(self) -> None:
         """Save classes and facts soon."""
         self._timer.start(SAVE_MS)
+
+    def before_closing(self) -> None:
+        """Write what is said of open tomograms; the picks may follow soon."""
+        if self.project is None:
+            return
+        try:
+            self._save_facts()
+        except EctkdError as error:
+            self._failed(error)
+        else:
+            self.touch()
 
     def flush(self) -> None:
         """Write what is waiting to be written, at once."""
@@ -173,19 +183,24 @@ class Autosave(QObject):
         if writing is None:
             return
         writing.result()
-        for name, written in self._handed.items():
-            if self._unsaved.get(name) is written:
-                del self._unsaved[name]
+        for path, written in self._handed.items():
+            if self._unsaved.get(path) is written:
+                del self._unsaved[path]
 
     def _save_facts(self) -> None:
         """Write the classes, and what is said of the tomograms."""
         assert self.project is not None
         open_now = list(self._tomograms.values())
-        folders = {self._homes[t.name].path: self._homes[t.name] for t in open_now}
-        for folder in (folders | {self.project.path: self.project}).values():
-            here = [t for t in open_now if self._homes[t.name].path == folder.path]
+        homes = [self._homes[_key(tomogram)] for tomogram in open_now]
+        for folder in {home.path: home for home in [*homes, self.project]}.values():
+            here = [
+                tomogram
+                for tomogram, home in zip(open_now, homes, strict=True)
+                if home.path == folder.path
+            ]
             folder.save_classes(self._classes())
-            folder.save_tomograms(open_now if folder is self.project else here)
+            is_first = folder.path == self.project.path
+            folder.save_tomograms(open_now if is_first else here)
 
     def _failed(self, error: EctkdError) -> bool:
         self.saved.emit(f"NOT saved: {error}", True)
@@ -211,9 +226,13 @@ class Autosave(QObject):
             return None
 
 
+def _key(tomogram: Tomogram) -> Path:
+    return tomogram.path.resolve()
+
+
 def _write_all(
-    picks: dict[str, tuple[Picks, Tomogram]], homes: dict[str, ProjectFolder]
+    picks: dict[Path, tuple[Picks, Tomogram]], homes: dict[Path, ProjectFolder]
 ) -> None:
     """Write the picks of tomograms, each in the folder beside it."""
-    for name, (here, tomogram) in picks.items():
-        homes[name].save_picks(here, tomogram)
+    for path, (here, tomogram) in picks.items():
+        homes[path].save_picks(here, tomogram)
