@@ -107,17 +107,6 @@ class Autosave(QObject):
         """Save classes and facts soon."""
         self._timer.start(SAVE_MS)
 
-    def before_closing(self) -> None:
-        """Write what is said of open tomograms; the picks may follow soon."""
-        if self.project is None:
-            return
-        try:
-            self._save_facts()
-        except EctkdError as error:
-            self._failed(error)
-        else:
-            self.touch()
-
     def flush(self) -> None:
         """Write what is waiting to be written, at once."""
         if self._timer.isActive() or self._writing is not None:

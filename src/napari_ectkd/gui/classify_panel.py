@@ -102,7 +102,6 @@ class ClassifyPanel(Panel):
     def start(self) -> None:
         """Classify the picks of the chosen tomograms, or sweep them."""
         is_sweep = self.what.value() == _SWEEP
-        self.session.save()  # picks of a tomogram just closed are read from its file
         try:
             entries = self.tomograms.entries()
             n_chosen = len(entries)

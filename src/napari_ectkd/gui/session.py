@@ -345,7 +345,7 @@ class Session(QObject):
         self.tomograms_changed.emit()
 
     def _on_closed(self, name: str) -> None:
-        self._disk.before_closing()
+        self.save()
         del self.tomograms[name]
         self.book.close(name)
         if self.current is not None and self.current.name == name:

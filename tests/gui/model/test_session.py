@@ -3,7 +3,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -218,33 +217,6 @@ def test_unsaved_picks_outlive_another_tomogram_of_the_same_name(
         assert len(again.picks("tomo")) == n
 
 
-def test_closing_a_tomogram_does_not_wait_for_its_picks_to_be_written(
-    session, monkeypatch
-):
-    from napari_ectkd.gui import storage
-
-    path = session.current.path
-    may_write, write = threading.Event(), storage.write_picks
-
-    def wait_and_write(*arguments):
-        assert may_write.wait(30)
-        write(*arguments)
-
-    monkeypatch.setattr(storage, "write_picks", wait_and_write)
-    session.state(session.current.with_tilt_range((-50.0, 40.0)))
-    session.layers.points("tomo").add([[1, 2, 3]])
-    session.viewer.layers.clear()  # would hang here
-    assert not session.tomograms
-    # Opened again before they are on the disk, they are there, as is what was said.
-    session.open_tomogram(path)
-    assert len(session.picks("tomo")) == 1
-    assert session.current.tilt_range == (-50.0, 40.0)
-    session.viewer.layers.clear()
-    may_write.set()
-    assert session.save()
-    assert len(read_picks(session.folder / "tomo.star")) == 1
-
-
 def test_each_tomogram_has_its_picks_beside_it(
     session, tomogram_file, tmp_path, another_session
 ):
@@ -432,11 +404,9 @@ def test_removing_all_layers_closes_the_tomogram_and_loses_nothing(
     session.viewer.layers.clear()
     qtbot.waitUntil(lambda: not session.tomograms)
     assert session.current is None
+    assert len(read_picks(session.folder / "tomo.star")) == 4
     session.open_tomogram(path)
     assert len(session.picks("tomo")) == 4
-    session.viewer.layers.clear()
-    qtbot.waitUntil((session.folder / "tomo.star").exists)
-    assert len(read_picks(session.folder / "tomo.star")) == 4
 
 
 def test_a_voxel_size_that_is_not_known_must_be_said(
