@@ -113,7 +113,10 @@ def make(name: str, place: Place) -> None:
     config = DistillConfig(
         model=row.student, seed=int(seed), unlabeled=unlabeled, **given
     )
-    seconds = distilled(place.run(name), paths, data, config)
+    said = f"{row.teacher}-{labels}-{seed}{'-unlabeled' * row.is_unlabeled}"
+    seconds = distilled(
+        place.run(name), paths, data, config, place.soft_labels(said, config)
+    )
     facts = {
         "network": row.student,
         "members": 1,

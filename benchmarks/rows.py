@@ -79,6 +79,12 @@ class Place:
         """Return the run folder of a row."""
         return self.work / "runs" / name
 
+    def soft_labels(self, name: str, config: DistillConfig) -> Path | None:
+        """Return the file of what teachers say once of all data, if they do."""
+        if config.teacher_sees == "view":
+            return None
+        return self.work / "soft_labels" / f"{name}.safetensors"
+
     def _data(self, name: str, per_class: int, seed: int) -> DataConfig:
         densities = [
             self.densities / f"{entry}.mrc"
@@ -176,6 +182,7 @@ def distilled(
     print(path.name, flush=True)
     result = drain(distill(teachers, data, config, run, cancel=Cancel()))
     if soft_labels is not None:
+        soft_labels.parent.mkdir(exist_ok=True)
         shutil.copyfile(path / "soft_labels.safetensors", soft_labels)
     return float(result["seconds"])
 
