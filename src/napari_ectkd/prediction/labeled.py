@@ -12,6 +12,7 @@ from napari_ectkd.devices import choose_device, choose_precision
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import Noted
 from napari_ectkd.models.checkpoint import load_checkpoint
+from napari_ectkd.models.folding import folded
 from napari_ectkd.models.inference import infer_logits, to_device
 from napari_ectkd.training.loop import score_logits
 
@@ -60,7 +61,7 @@ def score_model(
         )
     device = choose_device(config.device)
     logits = yield from infer_logits(
-        to_device(model, device),
+        to_device(folded(model), device),
         data.read,
         np.arange(len(data)),
         device=device,

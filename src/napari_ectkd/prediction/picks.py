@@ -15,6 +15,7 @@ from napari_ectkd.evaluation.calibration import softmax
 from napari_ectkd.events import Noted
 from napari_ectkd.io.picks import UNKNOWN
 from napari_ectkd.models.checkpoint import load_checkpoint
+from napari_ectkd.models.folding import folded
 from napari_ectkd.models.inference import infer_logits, to_device
 from napari_ectkd.prediction.fit_for import disagreements
 
@@ -86,7 +87,7 @@ def classify_picks(
         return normalized_crops(tomogram, picks.positions[index], info, statistics)
 
     logits = yield from infer_logits(
-        to_device(model, device),
+        to_device(folded(model), device),
         read,
         np.flatnonzero(inside),
         device=device,

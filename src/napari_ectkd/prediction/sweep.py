@@ -24,6 +24,7 @@ from napari_ectkd.events import Noted
 from napari_ectkd.io.picks import NONE, Picks
 from napari_ectkd.io.star import DIAMETER
 from napari_ectkd.models.checkpoint import load_checkpoint
+from napari_ectkd.models.folding import folded
 from napari_ectkd.models.inference import infer_logits, to_device
 from napari_ectkd.models.sweepable import Sweepable
 from napari_ectkd.picking.blobs import SCORE
@@ -268,7 +269,7 @@ def _second_look(
     """
     info, config = search.info, search.config
     logits = yield from infer_logits(
-        to_device(model, search.device),
+        to_device(folded(model), search.device),
         lambda index: normalized_crops(
             search.tomogram, placed.positions[index], info, statistics
         ),
