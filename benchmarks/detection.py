@@ -5,7 +5,9 @@ known. The same student each time; a particle counts as found within 100 Å of i
 center, misses and false alarms count against a class. Students differ in what they were
 shown of `none`: nothing but empty noise between particles far apart; also particles off
 the center and with neighbors; and then refined by hits in another tomogram that were
-accepted, corrected or rejected by the truth, as a person would.
+accepted, corrected or rejected by the truth, as a person would. A seed draws
+tomograms, examples and weights; what the file says of other seeds is kept, so that
+they can be measured one after the other.
 
     python benchmarks/detection.py --densities DIR --out detection.json
 """
@@ -19,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from machine import commit
 from napari_ectkd.cli.app import run
 from napari_ectkd.evaluation.matching import match_picks
 from napari_ectkd.evaluation.report import evaluate_picks
@@ -41,40 +44,61 @@ PER_CLASS = 300
 
 
 def main() -> None:
-    """Make what is missing in the work folder, measure, print and write."""
+    """Make what is missing in the work folder, measure, write and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--densities", type=Path, required=True, help="MRC maps")
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work/detection"))
     parser.add_argument("--shape", type=int, nargs=3, default=(128, 384, 384))
     parser.add_argument("--particles", type=int, default=40, help="of each class")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    rows = measure(arguments)
-    print("| student | how | macro F1 | found | false alarms | off by, median |")
-    print("|---|---|---|---|---|---|")
-    for row in rows:
-        print(
-            f"| {row['student']} | {row['how']} | {row['macro_f1']:.3f} "
-            f"| {row['found']} of {row['particles']} | {row['false_alarms']} "
-            f"| {row['median_error']:.0f} Å |"
-        )
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        facts = {"seed": arguments.seed, "shape": list(arguments.shape)}
-        arguments.out.write_text(json.dumps(facts | {"rows": rows}, indent=1) + "\n")
+    rows = []
+    if arguments.out and arguments.out.exists():
+        rows = json.loads(arguments.out.read_text())["rows"]
+    for seed in arguments.seeds:
+        rows = [row for row in rows if row["seed"] != seed]
+        rows += [{"seed": seed} | row for row in measure(arguments, seed)]
+        if arguments.out:
+            arguments.out.parent.mkdir(parents=True, exist_ok=True)
+            facts = {"commit": commit(), "shape": list(arguments.shape)}
+            arguments.out.write_text(
+                json.dumps(facts | {"rows": rows}, indent=1) + "\n"
+            )
+    show(rows)
 
 
-def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print a table in Markdown, means and standard deviations over the seeds."""
+    print(
+        "| student | how | seeds | macro F1 | found | false alarms | off by, median |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for student, how in dict.fromkeys((row["student"], row["how"]) for row in rows):
+        same = [r for r in rows if (r["student"], r["how"]) == (student, how)]
+        macro = spread([row["macro_f1"] for row in same], 3)
+        found = spread([row["found"] / row["particles"] for row in same], 3)
+        false = spread([row["false_alarms"] for row in same], 0)
+        off = spread([row["median_error"] for row in same], 1)
+        cells = [student, how, str(len(same)), macro, found, false, f"{off} Å"]
+        print(f"| {' | '.join(cells)} |")
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Return mean and standard deviation as text."""
+    deviation = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{deviation}"
+
+
+def measure(arguments: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
     """Return one row for each student and way."""
-    work: Path = arguments.work
+    work: Path = arguments.work / str(seed)
+    work.mkdir(parents=True, exist_ok=True)
     densities = [
         part
         for entry in COMPLEXES
         for part in ("--density", str(arguments.densities / f"{entry}.mrc"))
     ]
-    seed = arguments.seed
     for name, number in (("test", seed + 100), ("other", seed + 200)):
         if not (work / f"{name}.star").exists():
             command(
