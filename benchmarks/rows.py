@@ -271,9 +271,9 @@ def save_row(path: Path, facts: dict[str, Any], outcome: Outcome) -> None:
     print(f"{path.stem}: accuracy {report.accuracy:.4f}", flush=True)
 
 
-def row_path(name: str) -> Path:
+def row_path(name: str, folder: Path = RESULTS) -> Path:
     """Return the file of a row."""
-    return RESULTS / f"{name}.json"
+    return folder / f"{name}.json"
 
 
 def read_rows(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
@@ -286,6 +286,7 @@ def fill_table(
     names: list[str],
     make: Callable[[str, Place], None],
     table: Callable[[], None],
+    folder: Path = RESULTS,
 ) -> None:
     """Make the rows that the command line asks for, or those that are missing; print.
 
@@ -299,6 +300,8 @@ def fill_table(
         Makes the row of a name.
     table
         Prints what is there.
+    folder
+        Where the rows are.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("rows", nargs="*", help="names; default: all that are missing")
@@ -311,7 +314,7 @@ def fill_table(
             parser.error("say where the densities are (--densities)")
         place = Place(arguments.densities, arguments.work)
         for name in arguments.rows or names:
-            if not row_path(name).exists():
+            if not row_path(name, folder).exists():
                 make(name, place)
     table()
 
