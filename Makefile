@@ -26,8 +26,9 @@ demo: install libraries
 	$(ON_SCREEN) $(BIN)/ectkd demo --out demo $(if $(DISPLAY)$(WAYLAND_DISPLAY),--show,--screenshot demo/overlay.png)
 
 test: install libraries lint
-	# The tests' networks are small: a second thread would only wait for the first.
-	OMP_NUM_THREADS=1 $(ON_SCREEN) $(BIN)/python -m pytest
+	# The tests' networks are small: a second thread would only wait for the first, where
+	# a second process runs the files without windows.
+	OMP_NUM_THREADS=1 $(ON_SCREEN) $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 lint: install
 	$(BIN)/ruff check

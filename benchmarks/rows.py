@@ -159,7 +159,7 @@ def distilled(
     config: DistillConfig,
     soft_labels: Path | None = None,
 ) -> float:
-    """Distill a run anew; return its seconds.
+    """Distill a run unless it is there; return its seconds.
 
     Parameters
     ----------
@@ -173,6 +173,9 @@ def distilled(
         File to keep what the teachers say in, for other students of theirs.
     """
     run = Run(path)
+    timing = path / "seconds"
+    if timing.exists():
+        return float(timing.read_text())
     shutil.rmtree(path, ignore_errors=True)
     run.create(
         settings("distill", data, config) | {"teachers": list(map(str, teachers))}
@@ -184,6 +187,7 @@ def distilled(
     if soft_labels is not None:
         soft_labels.parent.mkdir(exist_ok=True)
         shutil.copyfile(path / "soft_labels.safetensors", soft_labels)
+    timing.write_text(str(result["seconds"]))
     return float(result["seconds"])
 
 

@@ -17,6 +17,8 @@ from typing import Any
 from napari_ectkd.training.config import TrainConfig
 from rows import Place, ask, fill_table, read_rows, summary, trained, write_row
 
+AVERAGED = "_averaged"
+"""Ends the name of a row that asks another's run over the wedge's rotations."""
 LABELS = (20, 100)
 SEEDS = (0, 1, 2)
 
@@ -59,6 +61,7 @@ ROWS = {
     ),
     "residual_small": Trained("residual_small", settings=ALL),
     "compact": Trained("compact", settings=ALL),
+    "compact_averaged": Trained("compact", settings=ALL, is_averaged=True),
     "ensemble": Trained("residual_small", settings=ALL, members=4, is_averaged=True),
 }
 
@@ -84,8 +87,10 @@ def make_row(name: str, row: Trained, place: Place) -> None:
     kind, labels, seed = name.rsplit("-", 2)
     runs, seconds = [], 0.0
     for member in range(row.members):
-        # The first member of an ensemble is the row of its network alone.
-        run = f"{row.model if row.members > 1 else kind}-{labels}-{seed}"
+        # Of an ensemble the first member is the row of its network alone; averaged or
+        # not, it is the same run that is asked.
+        alone = row.model if row.members > 1 else kind.removesuffix(AVERAGED)
+        run = f"{alone}-{labels}-{seed}"
         run += f"-{member}" * (member > 0)
         seconds += train_run(run, row, int(labels), int(seed) + 100 * member, place)
         runs.append(place.run(run))

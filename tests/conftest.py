@@ -10,6 +10,15 @@ import numpy as np
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """Say which tests stay together where several processes run them."""
+    for item in items:
+        # Windows share the screen: a key goes to the one that was shown last.
+        is_window = "/tests/gui/window/" in item.path.as_posix()
+        group = "windows" if is_window else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real densities and a real tomogram; they are no part of the repository."""

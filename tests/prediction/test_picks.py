@@ -215,3 +215,30 @@ def test_it_can_be_cancelled(write_model, opened, picks):
     cancel.request()
     with pytest.raises(CancelledError):
         list(stream)
+
+
+def test_scores_are_averaged_over_the_rotations_that_keep_the_wedge(
+    classify, write_model, opened, voxels, picks
+):
+    path = write_model(
+        normalization=Normalization(mode="subtomogram"), tilt_range=(-60, 60)
+    )
+    found, _ = classify(path, opened(), picks, average_rotations=True)
+    raw = crops(voxels, picks.positions / 10)
+    raw = (raw - raw.mean((1, 2, 3), keepdims=True)) / raw.std((1, 2, 3), keepdims=True)
+    model, _ = load_checkpoint(path)
+    # About the center 12 of 24 voxels, plane i goes to −i: 180° about an axis reverses
+    # the two others.
+    mirrored = -np.arange(24)
+    turned = [raw]
+    turned.append(raw[:, mirrored][:, :, mirrored])
+    turned.append(raw[:, mirrored][..., mirrored])
+    turned.append(raw[:, :, mirrored][..., mirrored])
+    with torch.no_grad():
+        views = [
+            model(torch.from_numpy(v.astype(np.float32))[:, None]).numpy()
+            for v in turned
+        ]
+    expected = softmax(np.mean(views, axis=0).astype(np.float64), axis=1)
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-4)
+    assert np.abs(softmax(views[0], axis=1) - expected).max() > 1e-3

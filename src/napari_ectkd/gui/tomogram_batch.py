@@ -58,6 +58,8 @@ class BatchOrder:
         Folder of the results.
     keeps_scores
         Whether a sweep writes what the model says of every place.
+    is_averaged
+        Whether picks are looked at in all rotations that keep the missing wedge.
     """
 
     entries: Sequence[TomogramEntry]
@@ -66,6 +68,7 @@ class BatchOrder:
     device: str
     out: Path
     keeps_scores: bool = False
+    is_averaged: bool = False
 
     def arguments(self) -> list[str]:
         """Return the arguments of the command that does it."""
@@ -75,6 +78,7 @@ class BatchOrder:
         least = LEAST_CONFIDENCE if self.is_sweep else 0
         if not self.is_sweep:
             arguments += ["--picks", str(self.out / "picks")]
+            arguments += ["--average-rotations"] * self.is_averaged
         elif self.keeps_scores:
             arguments += ["--scores", str(self.out / "scores")]
         arguments += ["--min-confidence", str(least), "--model", str(self.model)]

@@ -20,6 +20,12 @@ class ClassifyConfig(BaseModel, frozen=True, extra="forbid"):
         description="a prediction less probable than this becomes `unknown`; default: "
         "what the model's validation asks for",
     )
+    average_rotations: bool = Field(
+        False,
+        description="average the scores over the rotations that keep the missing wedge "
+        "(four, or two where the tilt range is asymmetric or not known): more "
+        "accurate, and so many times slower",
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     precision: Precision = Field(
         "float32",

@@ -8,12 +8,11 @@ import numpy as np
 
 from napari_ectkd.dataset.crop import is_same_voxel_size
 from napari_ectkd.dataset.sources import load_dataset
-from napari_ectkd.devices import choose_device, choose_precision
+from napari_ectkd.devices import choose_device
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import Noted
 from napari_ectkd.models.checkpoint import load_checkpoint
-from napari_ectkd.models.folding import folded
-from napari_ectkd.models.inference import infer_logits, to_device
+from napari_ectkd.prediction.judge import judge
 from napari_ectkd.training.loop import score_logits
 
 if TYPE_CHECKING:
@@ -59,16 +58,16 @@ def score_model(
             f"{data.mode}",
             is_warning=True,
         )
-    device = choose_device(config.device)
-    logits = yield from infer_logits(
-        to_device(folded(model), device),
+    logits = yield from judge(
+        model,
+        info,
         data.read,
         np.arange(len(data)),
-        device=device,
-        dtype=choose_precision(device, config.precision),
-        batch_size=config.batch_size,
+        config,
+        device=choose_device(config.device),
         cancel=cancel,
         stage="test",
+        is_averaged=config.average_rotations,
     )
     _, report = score_logits(logits, targets, info.classes)
     return report

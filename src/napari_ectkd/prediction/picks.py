@@ -9,15 +9,14 @@ import pandas as pd
 
 from napari_ectkd.dataset.crop import crop_subtomograms, is_inside
 from napari_ectkd.dataset.normalize import normalize_each, tomogram_statistics
-from napari_ectkd.devices import choose_device, choose_precision
+from napari_ectkd.devices import choose_device
 from napari_ectkd.errors import DataError
 from napari_ectkd.evaluation.calibration import softmax
 from napari_ectkd.events import Noted
 from napari_ectkd.io.picks import UNKNOWN
 from napari_ectkd.models.checkpoint import load_checkpoint
-from napari_ectkd.models.folding import folded
-from napari_ectkd.models.inference import infer_logits, to_device
 from napari_ectkd.prediction.fit_for import disagreements
+from napari_ectkd.prediction.judge import judge
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -86,14 +85,16 @@ def classify_picks(
     def read(index: NDArray[np.int64]) -> NDArray[np.float32]:
         return normalized_crops(tomogram, picks.positions[index], info, statistics)
 
-    logits = yield from infer_logits(
-        to_device(folded(model), device),
+    logits = yield from judge(
+        model,
+        info,
         read,
         np.flatnonzero(inside),
+        config,
         device=device,
-        dtype=choose_precision(device, config.precision),
-        batch_size=config.batch_size,
         cancel=cancel,
+        stage="classify",
+        is_averaged=config.average_rotations,
     )
     probabilities = np.full((len(picks), len(info.classes)), np.nan)
     if inside.any():

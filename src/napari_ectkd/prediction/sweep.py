@@ -24,11 +24,10 @@ from napari_ectkd.events import Noted
 from napari_ectkd.io.picks import NONE, Picks
 from napari_ectkd.io.star import DIAMETER
 from napari_ectkd.models.checkpoint import load_checkpoint
-from napari_ectkd.models.folding import folded
-from napari_ectkd.models.inference import infer_logits, to_device
 from napari_ectkd.models.sweepable import Sweepable
 from napari_ectkd.picking.blobs import SCORE
 from napari_ectkd.prediction.fit_for import disagreements
+from napari_ectkd.prediction.judge import judge
 from napari_ectkd.prediction.mask import Mask
 from napari_ectkd.prediction.peaks import (
     Candidates,
@@ -268,15 +267,15 @@ def _second_look(
     The scored position nearest to a peak may be most of a stride off the center.
     """
     info, config = search.info, search.config
-    logits = yield from infer_logits(
-        to_device(folded(model), search.device),
+    logits = yield from judge(
+        model,
+        info,
         lambda index: normalized_crops(
             search.tomogram, placed.positions[index], info, statistics
         ),
         np.arange(len(placed)),
+        config,
         device=search.device,
-        dtype=choose_precision(search.device, config.precision),
-        batch_size=config.batch_size,
         cancel=cancel,
         stage="second look",
     )

@@ -176,3 +176,22 @@ def test_picks_of_all_open_tomograms_are_classified(panel, qtbot, write_model, f
         assert picks.label.tolist() == label
     # What the model said is no change of what it was asked: nothing is to be done.
     assert "Nothing had changed" in start(panel, qtbot)
+
+
+def test_picks_are_looked_at_in_all_rotations_if_the_box_is_ticked(
+    panel, qtbot, write_model
+):
+    session = panel.session
+    session.set_picks("a", Picks.create([[200.0, 300.0, 350.0]], "a"))
+    panel.model.setValue(write_model("compact"))
+    assert panel.average.isVisible()
+    start(panel, qtbot)
+    once = session.picks("a").probabilities.to_numpy()
+    at = QPoint(10, panel.average.height() // 2)
+    qtbot.mouseClick(panel.average, LEFT, pos=at)
+    start(panel, qtbot)
+    averaged = session.picks("a").probabilities.to_numpy()
+    assert np.abs(averaged - once).max() > 1e-4
+    assert np.isclose(averaged.sum(), 1)
+    panel.what.setValue("sweep")
+    assert not panel.average.isVisible()  # of no use to a sweep
