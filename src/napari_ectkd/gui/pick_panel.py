@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import napari
 
     from napari_ectkd.io.picks import Picks
+    from napari_ectkd.io.tomogram import Tomogram
 
 _WARNING = "color: #f4a259"
 
@@ -111,24 +112,32 @@ class PickPanel(Panel):
             if session.current is not None:
                 self.question.voxel_size.setValue(session.current.voxel_size)
             self.question.ask(error, lambda size: self.load_picks(path, size))
+            self._say("", False)
+            self.look_at(self.question)
             return
         except EctkdError as error:
             session.said.emit(str(error), True)
             return
-        n_open, n_new = 0, 0
-        for name in session.tomograms:
+        n_open, n_new, outside = 0, 0, 0
+        for name, tomogram in session.tomograms.items():
             here = loaded[_is_of(loaded, name, len(session.tomograms))]
             n_open += len(here)
+            outside += n_outside(here, tomogram)
             if len(here):
                 n_new += session.book.join(name, here, "load picks")
         text = f"{n_new} picks loaded"
         if n_new < n_open:
             text += f", {n_open - n_new} were here already"
-        if n_open < len(loaded):
-            others = sorted(set(loaded.tomogram) - set(session.tomograms))
-            text += f"; {len(loaded) - n_open} are of tomograms that are not open: "
-            text += ", ".join(name or "(no name)" for name in others[:5])
-        session.said.emit(text, n_open < len(loaded))
+        others = set(loaded.tomogram) - set(session.tomograms)
+        if nameless := int((loaded.tomogram == "").sum()) * (n_open < len(loaded)):
+            text += f"; {nameless} name no tomogram: load them while it alone is open"
+        if n_others := len(loaded) - n_open - nameless:
+            text += f"; {n_others} are of tomograms that are not open: "
+            text += ", ".join(sorted(others - {""})[:5])
+        if outside:
+            text += f"; {outside} lie outside of their tomogram: is the voxel size "
+            text += f"right, that of {path.name} and that of it? Undo takes them back"
+        session.said.emit(text, n_open < len(loaded) or outside > 0)
 
     def refresh(self) -> None:
         """Enable what can work now, and say what the keys do."""
@@ -257,9 +266,9 @@ class PickPanel(Panel):
     def _assign(self) -> None:
         name = self.classes.current()
         if name is None or name == UNKNOWN:
-            self._say("choose a class in the table first", True)
+            self._say("Choose a class in the table first", True)
         elif not self.session.assign(name):
-            self._say("select picks in the image first (key 3, then drag)", True)
+            self._say("Select picks in the image first (key 3, then drag)", True)
 
     def _on_progressed(self) -> None:
         if self.pick_button.isEnabled():  # another panel started it
@@ -301,13 +310,15 @@ class PickPanel(Panel):
         sizes = {n: t.voxel_size for n, t in self.session.tomograms.items()}
         try:
             write_picks(Path(name), self.session.all_picks(), sizes)
-            self._say(f"saved {name}", False)
+            self._say(f"Saved {name}", False)
         except EctkdError as error:
             self._say(str(error), True)
 
     def _say(self, text: str, is_warning: bool) -> None:
         self.said.setText(text)
         self.said.setStyleSheet(_WARNING if is_warning else "")
+        if is_warning:
+            self.look_at(self.said)  # it stands below what was clicked
 
     def _say_saved(self, text: str, is_warning: bool) -> None:
         self.saved.setText(text)
@@ -317,3 +328,11 @@ class PickPanel(Panel):
 def _is_of(picks: Picks, name: str, n_open: int):
     """Return which picks belong to a tomogram; nameless ones to the only one open."""
     return (picks.tomogram == name) | ((picks.tomogram == "") & (n_open == 1))
+
+
+def n_outside(picks: Picks, tomogram: Tomogram) -> int:
+    """Return how many picks have their center outside of a tomogram."""
+    reach = tomogram.voxel_size / 2
+    below = picks.positions < -reach
+    above = picks.positions > tomogram.extent + reach
+    return int((below | above).any(axis=1).sum())

@@ -114,6 +114,7 @@ class TomogramForm(QWidget):
         )
         layout.addLayout(tilt)
         self.open_button.clicked.connect(self._choose_files)
+        self.question.skipped.connect(self._open_next)
         self.chooser.textActivated.connect(self._session.set_current)
         self.is_dark.toggled.connect(self._set_contrast)
         self.knows_tilt.toggled.connect(self._set_tilt)
@@ -125,19 +126,26 @@ class TomogramForm(QWidget):
         self.open_paths([Path(name) for name in names])
 
     def _open_next(self) -> None:
-        while self._waiting and not self.question.is_open:
-            self._open(self._waiting.pop(0))
+        waiting, self._waiting = self._waiting, []
+        for path in waiting:
+            self._open(path)
 
     def _open(self, path: Path, voxel_size: float | None = None) -> None:
         n_before = len(self._session.tomograms)
         try:
             tomogram = self._session.open_tomogram(path, voxel_size=voxel_size)
         except VoxelSizeError as error:
+            if self.question.is_open:
+                self._waiting.append(path)  # its turn comes after the answer
+                return
             self.question.ask(error, lambda size: self._answer(path, size))
         except EctkdError as error:
             self._session.said.emit(str(error), True)
         else:
-            self._session.said.emit(f"opened {tomogram.name}", False)
+            text = f"Opened {tomogram.name}"
+            if n := len(self._session.picks(tomogram.name)):
+                text += f"; its {n} picks are back"
+            self._session.said.emit(text, False)
             if len(self._session.tomograms) > n_before:
                 # napari looks at the first image alone; another may be larger.
                 viewer = self._session.viewer

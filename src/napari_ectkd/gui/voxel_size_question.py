@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QHBoxLayout,
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class VoxelSizeQuestion(QWidget):
-    """A line of text, a number in Å and a button; hidden unless it asks."""
+    """A line of text, a number in Å and two buttons; hidden unless it asks."""
+
+    skipped = Signal()
+    """Nobody knows, and the file is left alone."""
 
     def __init__(self, button_text: str) -> None:
         super().__init__()
@@ -27,6 +31,8 @@ class VoxelSizeQuestion(QWidget):
             decimals=3, minimum=0.2, maximum=200, value=10, suffix=" Å"
         )
         self.answer_button = QPushButton(button_text)
+        self.skip_button = QPushButton("Skip")
+        self.skip_button.setToolTip("Leave this file alone")
         self._on_answer: Callable[[float], None] | None = None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -34,8 +40,10 @@ class VoxelSizeQuestion(QWidget):
         row = QHBoxLayout()
         row.addWidget(self.voxel_size)
         row.addWidget(self.answer_button, 1)
+        row.addWidget(self.skip_button)
         layout.addLayout(row)
         self.answer_button.clicked.connect(self._answer)
+        self.skip_button.clicked.connect(self._skip)
         self.hide()
 
     @property
@@ -55,3 +63,8 @@ class VoxelSizeQuestion(QWidget):
         self.hide()
         if on_answer is not None:
             on_answer(self.voxel_size.value())
+
+    def _skip(self) -> None:
+        self._on_answer = None
+        self.hide()
+        self.skipped.emit()

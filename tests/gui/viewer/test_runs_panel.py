@@ -396,6 +396,48 @@ def test_suspect_labels_are_listed_and_shown(viewer, qtbot, answering):
     assert list(session.picks(name).label) == labels  # nothing was changed
 
 
+def test_suspect_labels_are_judged_in_their_list(viewer, qtbot, answering):
+    session = Session.of(viewer)
+    name = session.current.name
+    positions = np.arange(24).reshape(8, 3) * 8.0
+    labels = ["a", "a", "a", "a", "b", "b", "b", "b"]
+    session.set_picks(name, Picks.create(positions, name, label=labels))
+    rows = [
+        {"row": i + 1, "tomogram": name, "margin": -0.9, "label": old, "suggested": new}
+        | dict(zip("zyx", positions[i], strict=True))
+        for i, old, new in ((5, "b", "a"), (0, "a", "b"), (2, "a", "b"))
+    ]
+    answering({"n": 3, "n_labels": 8, "suspects": rows})
+    panel = TrainPanel(viewer)
+    qtbot.addWidget(panel)
+    suspects = panel.suspects
+    with qtbot.waitSignal(suspects.job.ended):
+        click(qtbot, suspects.button)
+    assert not suspects.relabel_button.isEnabled()  # no row is chosen
+
+    def said():
+        return [suspects.table.item(i, 0).text() for i in range(3)]
+
+    suspects.table.selectRow(0)
+    click(qtbot, suspects.relabel_button)
+    assert list(session.picks(name).label) == [*"aaaa", *"babb"]
+    assert said() == ["✓ b → a", "a", "a"]
+    assert session.layers.points(name).selected_data == {0}  # the next one
+    click(qtbot, suspects.keep_button)
+    assert said() == ["✓ b → a", "✓ a", "a"]
+    assert "2 judged" in suspects.said.text()
+    # What happens elsewhere is followed: undo, and a pick that is gone.
+    session.undo_stack.undo()
+    assert said()[0] == "b"
+    session.set_picks(name, session.picks(name)[[0, 1, 3, 4, 5, 6, 7]])
+    assert said()[2] == "✓ a → deleted"
+    suspects.table.selectRow(2)
+    assert not suspects.relabel_button.isEnabled()
+    suspects.table.selectRow(0)
+    click(qtbot, suspects.relabel_button)
+    assert list(session.picks(name).label) == ["a", "a", "a", *"babb"]
+
+
 def test_what_the_settings_come_to_is_said(viewer, qtbot):
     session = Session.of(viewer)
     name = session.current.name

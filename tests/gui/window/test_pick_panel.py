@@ -1,5 +1,7 @@
 """Picking and labeling in a real window, by real clicks and keys."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
@@ -227,6 +229,21 @@ def test_a_missing_voxel_size_is_asked_for(panel, qtbot, tomogram_file):
     assert form.chooser.count() == 2
 
 
+def test_an_open_question_keeps_no_other_file_waiting(panel, qtbot, tomogram_file):
+    form = panel.tomograms
+    bare = [tomogram_file(name, voxel_size=0) for name in ("bare", "barer")]
+    form.open_paths([*bare, tomogram_file("known")])
+    assert "bare.mrc" in form.question.text.text()
+    assert list(panel.session.tomograms) == ["tomo", "known"]
+    form.open_paths([tomogram_file("later")])
+    assert list(panel.session.tomograms) == ["tomo", "known", "later"]
+    qtbot.mouseClick(form.question.skip_button, LEFT)
+    assert "barer.mrc" in form.question.text.text()
+    qtbot.mouseClick(form.question.skip_button, LEFT)
+    assert not form.question.isVisible()
+    assert len(panel.session.tomograms) == 3
+
+
 def test_star_files_without_a_voxel_size_are_asked_about(panel, qtbot, tmp_path):
     path = tmp_path / "bare.star"
     path.write_text(
@@ -354,6 +371,33 @@ def test_star_files_are_loaded_and_saved(panel, tmp_path, some_picks, monkeypatc
     assert "4 are of tomograms that are not open: another" in panel.said.text()
     panel.save_button.click()
     assert read_picks(saved).foreign.equals(some_picks().foreign)
+
+
+def test_what_is_wrong_with_a_star_file_is_said_where_it_is_seen(
+    panel, qtbot, tmp_path, some_picks, tomogram_file
+):
+    from napari_ectkd.io.star import write_picks
+
+    panel.resize(panel.area.minimumWidth(), 240)
+    panel.area.verticalScrollBar().setValue(0)
+    path = tmp_path / "broken.star"
+    path.write_text("no data block\n")
+    panel.load_picks(path)
+    assert "broken.star: not a STAR file" in panel.said.text()
+    qtbot.waitUntil(lambda: not panel.said.visibleRegion().isEmpty())
+    # Coordinates of another voxel size: they are taken, and the mistake is named.
+    write_picks(path, some_picks(), 1)
+    panel.load_picks(path, None)
+    assert "outside" not in panel.said.text()
+    far = some_picks()
+    write_picks(path, replace(far, positions=far.positions * 20), 10)
+    panel.load_picks(path)
+    assert "4 lie outside of their tomogram" in panel.said.text()
+    panel.undo_button.click()
+    write_picks(path, some_picks(name=""), 10)
+    panel.tomograms.open_paths([tomogram_file("second")])
+    panel.load_picks(path)
+    assert "4 name no tomogram" in panel.said.text()
 
 
 def test_panels_of_a_window_share_a_session(panel):
