@@ -95,8 +95,10 @@ def test_unknown_names_and_too_few_classes_are_errors():
         find_model("vgg")
     with pytest.raises(ConfigError, match="at least two"):
         build_model("compact", 1, 32)
-    with pytest.raises(ConfigError, match="take dsrf3d_v2"):
+    with pytest.raises(ConfigError, match="not 12; take a larger box"):
         build_model("student1", 4, 12)
+    with pytest.raises(ConfigError, match="not 24; take compact_nano or compact or"):
+        build_model("student1", 4, 24)
 
 
 def test_names_by_kind():

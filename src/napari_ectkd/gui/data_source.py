@@ -13,6 +13,7 @@ from napari_ectkd.gui.class_codes import class_codes
 from napari_ectkd.gui.editors import ChoiceEdit, FloatEdit, IntEdit, PathEdit, PathsEdit
 from napari_ectkd.io.atomic import make_folder
 from napari_ectkd.io.picks import UNLABELED
+from napari_ectkd.models.registry import smallest_box
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from napari_ectkd.models.checkpoint import CheckpointInfo
 
 _LABELS, _FILES, _STREAM = "labels", "files", "stream"
+_WARNING = "color: #f4a259"
 BOX_PER_DIAMETER = 1.6
 """Room around a particle, so that shifts by some voxels do not cut it."""
 
@@ -54,7 +56,7 @@ class DataSource(QWidget):
             "network learns; none is shown for long.</qt>"
         )
         self.box = IntEdit(8, 256, "voxels")
-        self.extent = QLabel()
+        self.extent = QLabel(wordWrap=True)
         self.voxel_size = FloatEdit(0.2, 200, "Å", step=1)
         self._build()
         for signal in (session.picks_changed, session.classes_changed):
@@ -190,7 +192,12 @@ class DataSource(QWidget):
             editor.setValue(value)
             editor.blockSignals(False)
         diameter = self._session.diameter
-        self.extent.setText(f"{box * size:.0f} Å; particles are {diameter:.0f} Å")
+        text = f"{box * size:.0f} Å; particles are {diameter:.0f} Å"
+        least = smallest_box("student")
+        self.extent.setStyleSheet(_WARNING if box < least else "")
+        if box < least:
+            text += f". No student takes fewer than {least} voxels"
+        self.extent.setText(text)
 
     def _show_counts(self) -> None:
         counts = self.class_counts()
@@ -204,5 +211,9 @@ class DataSource(QWidget):
 
 
 def default_box(diameter: float, voxel_size: float) -> int:
-    """Return a box in voxels, a multiple of 4, for a diameter; both sizes in Å."""
-    return min(max(4 * round(BOX_PER_DIAMETER * diameter / voxel_size / 4), 16), 256)
+    """Return a box in voxels, a multiple of 4, for a diameter; both sizes in Å.
+
+    A student sees what its teacher sees: no box is proposed that no student can take.
+    """
+    least = 4 * -(-smallest_box("student") // 4)
+    return min(max(4 * round(BOX_PER_DIAMETER * diameter / voxel_size / 4), least), 256)

@@ -33,7 +33,7 @@ from napari_ectkd.gui.learn_panel import LearnPanel
 from napari_ectkd.gui.result_table import ResultTable
 from napari_ectkd.io.atomic import make_folder
 from napari_ectkd.io.star import write_picks
-from napari_ectkd.models.registry import find_model, model_names
+from napari_ectkd.models.registry import find_model, model_names, smallest_box
 from napari_ectkd.runs import Run
 from napari_ectkd.training.run_list import FoundRun, find_run, find_runs
 
@@ -91,7 +91,7 @@ class DistillPanel(LearnPanel):
                 "Trying all sizes needs optuna: pip install 'napari-ectkd[search]', or "
                 "take the tick away"
             )
-        return super().problem()
+        return self._box_problem() or super().problem()
 
     def chosen_teachers(self) -> list[FoundRun]:
         """Return the teachers that are checked."""
@@ -264,7 +264,8 @@ class DistillPanel(LearnPanel):
         if chosen and not is_searching:
             config = self.form.value()
             self.about_student.setText(
-                about_student(config.model, chosen, config.batch_size)
+                self._box_problem()
+                or about_student(config.model, chosen, config.batch_size)
             )
         picks = self.session.all_picks()
         n = int((~picks.is_labeled).sum())
@@ -276,6 +277,18 @@ class DistillPanel(LearnPanel):
         self.also_unlabeled.setToolTip(f"<qt>{problem or text}</qt>")
         name = "Also learn from unlabeled picks"
         self.also_unlabeled.setText(name if problem else f"{name} ({n})")
+
+    def _box_problem(self) -> str:
+        """Return why the teacher's box is no student's, or nothing."""
+        chosen, least = self.chosen_teachers(), smallest_box("student")
+        kind = find_model(self.form.editors["model"].value()).kind
+        if not chosen or chosen[0].info.box >= least or kind != "student":
+            return ""
+        return (
+            f"{chosen[0].path.name} sees boxes of {chosen[0].info.box} voxels, and no "
+            f"student takes fewer than {least}: train a teacher with a larger box in "
+            "step 2"
+        )
 
     def _offer(self, runs: list[FoundRun]) -> None:
         """Offer teachers; those checked or browsed for stay."""

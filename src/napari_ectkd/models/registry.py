@@ -199,11 +199,17 @@ def find_model(name: str) -> ModelSpec:
     return spec
 
 
+def smallest_box(kind: Kind) -> int:
+    """Return the smallest box in voxels that any network of a kind can take."""
+    return min(spec.min_box for spec in available_models() if spec.kind == kind)
+
+
 def check_box(name: str, box_px: int) -> None:
     """Raise `ConfigError` if a network cannot take a box of so many voxels."""
     spec = find_model(name)
     if box_px < spec.min_box:
-        fitting = [s.name for s in available_models() if s.min_box <= box_px]
+        alike = [s for s in available_models() if s.kind == spec.kind]
+        fitting = [s.name for s in alike if s.min_box <= box_px]
         advice = f"take {' or '.join(fitting)}, or" if fitting else "take"
         raise ConfigError(
             f"{name} needs a box of at least {spec.min_box} voxels, not {box_px}; "

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtCore import Qt
 
 from napari_ectkd.distillation.front import (
     read_front,
@@ -42,20 +43,20 @@ CALIBRATION = Calibration(
 )
 
 
-def write_run(path, model="residual_small", kind="train", **changes):
+def write_run(path, model="residual_small", kind="train", box=24, **changes):
     run = Run(path)
     run.create({"kind": kind})
     info = CheckpointInfo(
         model=model,
         classes=["a", "b"],
-        box=24,
+        box=box,
         voxel_size=10,
         normalization=Normalization(mode="data"),
         trained_by=kind,
         metrics={"val_accuracy": 0.912},
         **changes,
     )
-    save_checkpoint(run.best_path, build_model(model, 2, 24), info)
+    save_checkpoint(run.best_path, build_model(model, 2, box), info)
     return run
 
 
@@ -291,3 +292,14 @@ def test_the_time_of_several_teachers_is_of_all():
     row = {"ms_per_subtomogram": 0.5, "speed": 16.0}
     timed = with_times_of(row, {"comparison": rows})["comparison"]
     assert [entry["ms_per_subtomogram"] for entry in timed] == [2.0, 6.0, 8.0, 0.5]
+
+
+def test_a_teacher_with_too_small_a_box_is_said_before_distilling(panel):
+    folder = panel.session.runs_folder()
+    write_run(folder / "narrow", box=20)
+    panel.refresh_runs()
+    panel.teachers.item(0).setCheckState(Qt.CheckState.Checked)
+    assert "narrow sees boxes of 20 voxels" in panel.problem()
+    assert panel.about_student.text() == panel.problem()
+    panel.form.editors["model"].setValue("residual_small")
+    assert panel.problem() == ""

@@ -14,6 +14,7 @@ from napari_ectkd.gui.jobs import Job
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.train_panel import TrainPanel
 from napari_ectkd.io.picks import Picks
+from napari_ectkd.models.registry import smallest_box
 
 WORKER = Path(__file__).parents[1] / "fake_worker.py"
 
@@ -60,6 +61,14 @@ def test_the_box_follows_the_diameter(panel, viewer):
     panel.data.box.setValue(24)
     Session.of(viewer).set_diameter(300)
     assert panel.data.box.value() == 24
+
+
+def test_no_box_is_proposed_that_no_student_takes(panel, viewer):
+    Session.of(viewer).set_diameter(100)
+    assert panel.data.box.value() >= smallest_box("student")
+    assert "No student" not in panel.data.extent.text()
+    panel.data.box.setValue(16)
+    assert f"takes fewer than {smallest_box('student')}" in panel.data.extent.text()
 
 
 def test_a_network_that_cannot_take_the_box_is_said(panel, viewer):
