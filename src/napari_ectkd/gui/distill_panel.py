@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QListWidget,
     QListWidgetItem,
     QPushButton,
+    QWidget,
 )
 
 from napari_ectkd.distillation.config import DistillConfig, SearchConfig
@@ -69,6 +70,7 @@ class DistillPanel(LearnPanel):
         self.agreement = ResultTable()
         self.scores_hint = QLabel(wordWrap=True)
         self._result: dict[str, Any] = {}
+        self._is_chosen = False
         super().__init__(
             napari_viewer,
             DistillConfig(),
@@ -233,7 +235,7 @@ class DistillPanel(LearnPanel):
     def _connect(self) -> None:
         super()._connect()
         self.browse_button.clicked.connect(self._browse)
-        self.teachers.itemChanged.connect(self._on_teachers)
+        self.teachers.itemChanged.connect(self._choose)
         self.search.toggled.connect(self._refresh)
         self.baseline.toggled.connect(self._set_baseline)
         self.front.chosen.connect(self.use_student)
@@ -260,8 +262,9 @@ class DistillPanel(LearnPanel):
         self.trials.setEnabled(is_searching)
         self.baseline.setEnabled(not is_searching)
         self.form.editors["model"].setEnabled(not is_searching)
-        self.about_student.setVisible(bool(chosen) and not is_searching)
-        if chosen and not is_searching:
+        is_narrow = bool(self._box_problem())
+        self.about_student.setVisible(bool(chosen) and (is_narrow or not is_searching))
+        if chosen and (is_narrow or not is_searching):
             config = self.form.value()
             self.about_student.setText(
                 self._box_problem()
@@ -278,6 +281,10 @@ class DistillPanel(LearnPanel):
         name = "Also learn from unlabeled picks"
         self.also_unlabeled.setText(name if problem else f"{name} ({n})")
 
+    def _outcome(self) -> QWidget:
+        """Return the comparison, above which there is the picture; not what follows."""
+        return self.comparison
+
     def _box_problem(self) -> str:
         """Return why the teacher's box is no student's, or nothing."""
         chosen, least = self.chosen_teachers(), smallest_box("student")
@@ -291,7 +298,7 @@ class DistillPanel(LearnPanel):
         )
 
     def _offer(self, runs: list[FoundRun]) -> None:
-        """Offer teachers; those checked or browsed for stay."""
+        """Offer teachers: the newest is checked until somebody chooses."""
         checked = {run.path for run in self.chosen_teachers()}
         there = [
             self.teachers.item(row).data(_RUN) for row in range(self.teachers.count())
@@ -299,11 +306,12 @@ class DistillPanel(LearnPanel):
         known = {run.path for run in runs}
         others = [r for r in there if r.path not in known and r.path.exists()]
         trained = [run for run in runs if run.kind == "train"]
-        first = trained[0].path if trained and not there else None
+        if trained and not self._is_chosen:
+            checked = {trained[0].path}
         self.teachers.blockSignals(True)
         self.teachers.clear()
         for run in [*others, *trained, *(r for r in runs if r.kind != "train")]:
-            self._add(run, is_checked=run.path in checked or run.path == first)
+            self._add(run, is_checked=run.path in checked)
         self.teachers.blockSignals(False)
         self._on_teachers()
 
@@ -320,6 +328,10 @@ class DistillPanel(LearnPanel):
         config = self.form.value().model_copy(update={"baseline": is_wanted})
         self.form.setValue(config)
 
+    def _choose(self) -> None:
+        self._is_chosen = True
+        self._on_teachers()
+
     def _on_teachers(self) -> None:
         chosen = self.chosen_teachers()
         self.data.follow(chosen[0].info if chosen else None)
@@ -330,6 +342,6 @@ class DistillPanel(LearnPanel):
         run = find_run(Path(path)) if path else None
         if run is not None and run.info is not None:
             self._add(run, is_checked=True)
-            self._on_teachers()
+            self._choose()
         elif path:
             self.status.say(f"{path}: no run with a model in it", is_error=True)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QLineEdit, QPushButton
+from qtpy.QtWidgets import (
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QWidget,
+)
 
 from napari_ectkd.errors import EctkdError
 from napari_ectkd.events import EpochEnd, Saved
@@ -224,7 +231,11 @@ class LearnPanel(Panel):
         self.status.say("")
         self.summary.show()
         self.show_result(result)
-        self.look_at(self.table)
+        self.look_at(self._outcome())
+
+    def _outcome(self) -> QWidget:
+        """Return what is to be seen first of a run that is done."""
+        return self.table
 
     def _settings_problem(self) -> str:
         name = self.name.text().strip()

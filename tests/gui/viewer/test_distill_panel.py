@@ -303,3 +303,25 @@ def test_a_teacher_with_too_small_a_box_is_said_before_distilling(panel):
     assert panel.about_student.text() == panel.problem()
     panel.form.editors["model"].setValue("residual_small")
     assert panel.problem() == ""
+
+
+def test_the_newest_teacher_is_ticked_until_somebody_chooses(panel):
+    folder = panel.session.runs_folder()
+
+    def ticked():
+        panel.refresh_runs()
+        return [run.path.name for run in panel.chosen_teachers()]
+
+    first = ticked()
+    write_run(folder / "newer")
+    assert ticked() == ["newer"] != first
+    item = next(
+        panel.teachers.item(i)
+        for i in range(panel.teachers.count())
+        if "newer" not in panel.teachers.item(i).text()
+    )
+    item.setCheckState(Qt.CheckState.Checked)
+    chosen = ticked()
+    write_run(folder / "newest")
+    assert ticked() == chosen
+    assert len(chosen) == 2
