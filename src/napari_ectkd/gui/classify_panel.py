@@ -69,6 +69,7 @@ class ClassifyPanel(Panel):
         self.device = DeviceChooser()
         self.keep_scores = KeepScores()
         self.average = QCheckBox("Average over rotations")
+        self.in_mask = QCheckBox("Search inside the mask only")
         self.start_button = QPushButton("Classify")
         self.status = JobStatus(self.job)
         self.batch = TomogramBatch(self.session, self.job)
@@ -125,6 +126,7 @@ class ClassifyPanel(Panel):
                 self.tomograms.results_folder(),
                 keeps_scores=self.keep_scores.isChecked(),
                 is_averaged=self.average.isChecked(),
+                mask=self._mask() if self.in_mask.isChecked() else None,
             )
             if order.keeps_scores:
                 self.maps.show_none()  # the files are about to be others
@@ -178,6 +180,9 @@ class ClassifyPanel(Panel):
         form.addRow("Device", self.device)
         self.column.addLayout(form)
         self.column.addWidget(self.keep_scores)
+        self.column.addWidget(self.in_mask)
+        self.in_mask.setToolTip("<qt>The mask that is chosen below</qt>")
+        self.in_mask.setChecked(True)
         self.column.addWidget(self.average)
         self.average.setToolTip(
             "<qt>The model looks at each pick in all rotations by 180° that keep the "
@@ -229,6 +234,9 @@ class ClassifyPanel(Panel):
         session.tomograms_changed.connect(self.refresh_runs)
         session.current_changed.connect(self._refresh)
         session.picks_changed.connect(self._refresh)
+        session.overlay_changed.connect(
+            lambda: self.in_mask.setVisible(self._mask() is not None)
+        )
         for title in ("Training", "Distillation"):
             self.jobs.job(title, can_go_on=True).ended.connect(self.refresh_runs)
 
@@ -254,6 +262,14 @@ class ClassifyPanel(Panel):
         elif kept:
             text += " Nothing had changed since the last start: results were kept."
         self.status.say(text)
+
+    def _mask(self) -> Path | None:
+        """Return the mask of the one tomogram that is to be swept, if it has one."""
+        current = self.session.current
+        if self.what.value() != _SWEEP or not self.tomograms.is_one or current is None:
+            return None
+        mask = self.session.overlay.masks.get(current.name)
+        return None if mask is None else mask.path
 
     def _show_learning(self) -> None:
         # What Train began is no news here.
@@ -289,6 +305,7 @@ class ClassifyPanel(Panel):
         self.table.setVisible(is_many or has_rows)
         self.keep_scores.setVisible(is_sweep)
         self.average.setVisible(not is_sweep)
+        self.in_mask.setVisible(self._mask() is not None)
         self.start_button.setText("Sweep" if is_sweep else "Classify")
         hint = (
             "Search the whole tomogram, without picking first"

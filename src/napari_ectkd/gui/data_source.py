@@ -12,7 +12,7 @@ from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.gui.class_codes import class_codes
 from napari_ectkd.gui.editors import ChoiceEdit, FloatEdit, IntEdit, PathEdit, PathsEdit
 from napari_ectkd.io.atomic import make_folder
-from napari_ectkd.io.picks import UNLABELED
+from napari_ectkd.io.picks import NONE, UNLABELED
 from napari_ectkd.models.registry import smallest_box
 
 if TYPE_CHECKING:
@@ -207,7 +207,13 @@ class DataSource(QWidget):
         n = len(self._session.tomograms)
         where = f"in {n} tomograms" if n > 1 else "in 1 tomogram"
         listed = " · ".join(f"{name} {count}" for name, count in counts.items())
-        self.counts.setText(f"{sum(counts.values())} labels {where}: {listed}")
+        text = f"{sum(counts.values())} labels {where}: {listed}"
+        if NONE not in counts:
+            text += (
+                f"\n⚠ No pick is labeled {NONE}, as one that is no particle: all would "
+                "be a particle to the model."
+            )
+        self.counts.setText(text)
 
 
 def default_box(diameter: float, voxel_size: float) -> int:

@@ -44,7 +44,9 @@ class FilterForm(QWidget):
         self.no_mask_button = QPushButton("No mask")
         self.said = QLabel(wordWrap=True)
         self._sides = QWidget()
+        self._warning = ""
         self._build()
+        session.current_changed.connect(lambda: self._say(""))
         session.current_changed.connect(self.refresh)
         session.overlay_changed.connect(self.refresh)
         self.refresh()
@@ -75,24 +77,36 @@ class FilterForm(QWidget):
         )
         mask = overlay.masks.get(tomogram.name) if tomogram else None
         self.no_mask_button.setVisible(mask is not None)
-        if not self.said.styleSheet() or mask is not None:
-            self.said.setStyleSheet("")
-            self.said.setText(f"Mask: {mask.path.name}" if mask else "")
-        self.said.setVisible(bool(self.said.text()))
+        if not self._warning:
+            self._say(f"Mask: {mask.path.name}" if mask else "")
 
     def set_mask(self, path: Path | None) -> None:
         """Show the current tomogram's picks where a mask is above 0, or everywhere."""
         tomogram = self._session.current
         masks = dict(self._session.overlay.masks)
-        masks.pop(tomogram.name, None)
-        self.said.setStyleSheet("")
+        mask = None
         if path is not None:
             try:
-                masks[tomogram.name] = Mask.open(path, tomogram)
-            except EctkdError as error:
-                self.said.setStyleSheet(_WARNING)
-                self.said.setText(str(error))
+                mask = Mask.open(path, tomogram)
+            except EctkdError as error:  # an earlier mask stays
+                self._say(str(error), is_warning=True)
+                return
+        masks.pop(tomogram.name, None)
+        if mask is not None:
+            masks[tomogram.name] = mask
+        self._say("")
         self._session.set_overlay(masks=masks)
+        places = self._session.picks(tomogram.name).positions / tomogram.voxel_size
+        if mask is not None and len(places) and not mask.is_inside(places).any():
+            text = f"Mask: {path.name}; no pick lies where it is above 0"
+            self._say(text, is_warning=True)
+
+    def _say(self, text: str, *, is_warning: bool = False) -> None:
+        """Show a line; a warning stays until a mask is chosen or taken away."""
+        self._warning = text if is_warning else ""
+        self.said.setStyleSheet(_WARNING if is_warning else "")
+        self.said.setText(text)
+        self.said.setVisible(bool(text))
 
     def _build(self) -> None:
         layout = QVBoxLayout(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_ectkd.errors import EctkdError
+from napari_ectkd.io.picks import NONE
 from napari_ectkd.models.checkpoint import CheckpointInfo, read_info
 from napari_ectkd.models.registry import find_model
 
@@ -22,7 +23,10 @@ def about_model(path: Path | None, tomogram: Tomogram | None) -> str:
         info = read_info(path)
     except EctkdError as error:
         return str(error)
-    return "\n".join([_describe(info), *_mismatches(info, tomogram)])
+    lines = [_describe(info), *_mismatches(info, tomogram)]
+    if NONE not in info.classes:
+        lines.append("⚠ It learned no example of none: all is a particle to it.")
+    return "\n".join(lines)
 
 
 def sweep_problem(path: Path) -> str:

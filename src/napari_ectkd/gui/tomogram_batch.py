@@ -60,6 +60,8 @@ class BatchOrder:
         Whether a sweep writes what the model says of every place.
     is_averaged
         Whether picks are looked at in all rotations that keep the missing wedge.
+    mask
+        Of a single tomogram: a sweep finds nothing where it is 0.
     """
 
     entries: Sequence[TomogramEntry]
@@ -69,6 +71,7 @@ class BatchOrder:
     out: Path
     keeps_scores: bool = False
     is_averaged: bool = False
+    mask: Path | None = None
 
     def arguments(self) -> list[str]:
         """Return the arguments of the command that does it."""
@@ -79,8 +82,11 @@ class BatchOrder:
         if not self.is_sweep:
             arguments += ["--picks", str(self.out / "picks")]
             arguments += ["--average-rotations"] * self.is_averaged
-        elif self.keeps_scores:
-            arguments += ["--scores", str(self.out / "scores")]
+        else:
+            if self.keeps_scores:
+                arguments += ["--scores", str(self.out / "scores")]
+            if self.mask is not None:
+                arguments += ["--mask", str(self.mask.absolute())]
         arguments += ["--min-confidence", str(least), "--model", str(self.model)]
         return [*arguments, "--out", str(self.out), "--device", self.device]
 

@@ -65,10 +65,13 @@ class Mask:
         return [str(self.path.resolve()), stat.st_size, stat.st_mtime_ns]
 
     def is_inside(self, positions: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return for `(n, 3)` positions in voxels whether picks may be there."""
+        """Return for `(n, 3)` positions in voxels whether picks may be there.
+
+        What lies outside of the tomogram is judged by the nearest voxel of its face.
+        """
         nearest = np.rint(positions * self.ratio).astype(np.int64)
         last = np.array(self.voxels.shape) - 1
-        inside: NDArray[np.bool_] = self.voxels[tuple(np.minimum(nearest, last).T)] > 0
+        inside: NDArray[np.bool_] = self.voxels[tuple(np.clip(nearest, 0, last).T)] > 0
         return inside
 
     def touches(self, grid: Grid, tile: Spans) -> bool:

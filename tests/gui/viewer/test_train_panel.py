@@ -52,6 +52,9 @@ def test_start_waits_for_labels_and_says_so(panel, viewer):
     label(viewer, ["a", "a", "b", "b"])
     assert panel.start_button.isEnabled()
     assert "4 labels in 1 tomogram: a 2 · b 2" in panel.data.counts.text()
+    assert "No pick is labeled none" in panel.data.counts.text()
+    label(viewer, ["a", "a", "b", "b", "none"])
+    assert "No pick is labeled none" not in panel.data.counts.text()
 
 
 def test_the_box_follows_the_diameter(panel, viewer):

@@ -1,5 +1,6 @@
 """A whole tomogram swept from the window, by the worker that users have."""
 
+import mrcfile
 import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt, QTimer
@@ -59,6 +60,25 @@ def test_hits_are_shown_and_those_of_an_earlier_sweep_go(panel, qtbot, write_mod
     np.testing.assert_array_equal(
         panel.session.picks("tomo").positions, first.positions
     )
+
+
+def test_the_mask_shown_limits_the_search_too(panel, qtbot, write_model, tmp_path):
+    panel.model.setValue(write_model("compact"))
+    panel.what.setValue("sweep")
+    assert not panel.in_mask.isVisible()
+    mask = np.zeros((40, 64, 72), np.int8)
+    mask[:, :, :36] = 1
+    with mrcfile.new(tmp_path / "left.mrc") as mrc:
+        mrc.set_data(mask)
+    panel.filters.set_mask(tmp_path / "left.mrc")
+    assert panel.in_mask.isVisible()
+    found = sweep(panel, qtbot)
+    assert len(found)
+    assert (found.positions[:, 2] < 360).all()
+    panel.in_mask.setChecked(False)
+    assert (sweep(panel, qtbot).positions[:, 2] > 360).any()
+    panel.what.setValue("picks")
+    assert not panel.in_mask.isVisible()
 
 
 def test_a_network_that_cannot_be_swept_is_said(panel, write_model):
