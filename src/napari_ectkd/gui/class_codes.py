@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
 
+from napari_ectkd.gui.remembered import remembered
 from napari_ectkd.io.picks import UNKNOWN, UNLABELED
 
 if TYPE_CHECKING:
@@ -71,19 +71,18 @@ class ClassCodes:
         """`(n,)` whether somebody gave the pick a label."""
         return self.label.codes != UNLABELED_CODE
 
+    @property
+    def is_predicted(self) -> NDArray[np.bool_]:
+        """`(n,)` whether a model said something of the pick."""
+        return self.prediction.codes != UNLABELED_CODE
 
-_OF_PICKS: WeakKeyDictionary[Picks, ClassCodes] = WeakKeyDictionary()
 
-
+@remembered
 def class_codes(picks: Picks) -> ClassCodes:
-    """Return the codes of picks, found once: picks do not change."""
-    if picks not in _OF_PICKS:
-        n = len(picks)
-        special = np.array([UNLABELED, UNKNOWN], dtype=object)
-        every = np.concatenate([special, picks.label, picks.prediction])
-        codes, found = pd.factorize(every)
-        names = tuple(str(name) for name in found)
-        _OF_PICKS[picks] = ClassCodes(
-            Named(names, codes[2 : 2 + n]), Named(names, codes[2 + n :])
-        )
-    return _OF_PICKS[picks]
+    """Return the codes of labels and predictions."""
+    n = len(picks)
+    special = np.array([UNLABELED, UNKNOWN], dtype=object)
+    every = np.concatenate([special, picks.label, picks.prediction])
+    codes, found = pd.factorize(every)
+    names = tuple(str(name) for name in found)
+    return ClassCodes(Named(names, codes[2 : 2 + n]), Named(names, codes[2 + n :]))

@@ -30,7 +30,7 @@ class ClassList:
     def __init__(self) -> None:
         self.names: list[str] = []
         self.palette = Palette()
-        self.hidden: set[str] = set()
+        self.hidden: frozenset[str] = frozenset()
 
     def add(self, name: str, color: str | None = None) -> None:
         """Add a class.

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 from napari_ectkd.errors import DataError, EctkdError
 from napari_ectkd.gui.batch_inputs import picks_of
 from napari_ectkd.gui.batch_table import BatchTable
+from napari_ectkd.gui.class_codes import class_codes
 from napari_ectkd.gui.classes_table import ClassesTable
 from napari_ectkd.gui.device_chooser import DeviceChooser
 from napari_ectkd.gui.editors import ChoiceEdit
@@ -38,7 +39,6 @@ from napari_ectkd.gui.tomogram_batch import (
     n_found,
 )
 from napari_ectkd.gui.tomogram_chooser import TomogramChooser
-from napari_ectkd.io.picks import UNLABELED
 from napari_ectkd.io.star import write_picks
 from napari_ectkd.training.run_list import find_runs
 
@@ -317,7 +317,8 @@ class ClassifyPanel(Panel):
         self.about.setVisible(bool(self.about.text()))
         picks = self.session.all_picks()
         set_problem(self.save_button, "" if len(picks) else "No picks to save", "")
-        has_predictions = bool((picks.prediction != UNLABELED).any())
+        codes = class_codes(picks)
+        has_predictions = bool(codes.is_predicted.any())
         self.correct_button.setEnabled(has_predictions)
         self.hint.setVisible(has_predictions)
         problem = ""
@@ -333,8 +334,8 @@ class ClassifyPanel(Panel):
             "The model goes on from what it knows, with what you said of all hits",
         )
         self.refine_button.setVisible(has_predictions)
-        wrong = (picks.label != picks.prediction) & (picks.prediction != UNLABELED)
-        n_corrected = int((wrong & picks.is_labeled).sum())
+        wrong = codes.label.codes != codes.prediction.codes
+        n_corrected = int((wrong & _is_judged(picks)).sum())
         text = "Wrong? Select the pick, and give it the right label."
         if n_corrected:
             text += f" Labels that differ from their prediction: {n_corrected}."
@@ -343,5 +344,5 @@ class ClassifyPanel(Panel):
 
 def _is_judged(picks: Picks) -> NDArray[np.bool_]:
     """Return of which picks both a model and a person said something."""
-    judged: NDArray[np.bool_] = picks.is_labeled & (picks.prediction != UNLABELED)
-    return judged
+    codes = class_codes(picks)
+    return codes.is_labeled & codes.is_predicted

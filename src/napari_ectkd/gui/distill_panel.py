@@ -27,6 +27,7 @@ from napari_ectkd.distillation.front import (
 )
 from napari_ectkd.errors import EctkdError
 from napari_ectkd.events import Finished, Saved
+from napari_ectkd.gui.class_codes import class_codes
 from napari_ectkd.gui.editors import ChoiceEdit, IntEdit
 from napari_ectkd.gui.forecast import about_student, about_teacher
 from napari_ectkd.gui.front_plot import FrontPlot
@@ -271,7 +272,7 @@ class DistillPanel(LearnPanel):
                 or about_student(config.model, chosen, config.batch_size)
             )
         picks = self.session.all_picks()
-        n = int((~picks.is_labeled).sum())
+        n = int((~class_codes(picks).is_labeled).sum())
         problem = "" if n else "All picks are labeled; pick more in step 1"
         if self.data.box_px() is None:
             problem = "Only with the labels in this window"

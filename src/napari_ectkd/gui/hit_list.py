@@ -84,9 +84,10 @@ class HitList(QWidget):
         order = self._ordered(picks)
         if self.rows.show_hits(picks, order):
             self.view.clearSelection()
-        hits = picks.label[order]
-        said, right = hits != UNLABELED, picks.prediction[order] == hits
-        n_rejected = int((hits == NONE).sum())
+        codes = class_codes(picks)
+        said = codes.is_labeled[order]
+        right = (codes.label.codes == codes.prediction.codes)[order]
+        n_rejected = int(codes.label.is_in({NONE})[order].sum())
         n_other = int((said & ~right).sum()) - n_rejected
         self.counts.setText(
             f"{len(order)} hits: {int((said & right).sum())} accepted, {n_rejected} "

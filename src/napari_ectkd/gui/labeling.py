@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
+from napari_ectkd.gui.class_codes import class_codes
 from napari_ectkd.gui.session import class_choices
 from napari_ectkd.io.picks import NONE, UNLABELED
 
@@ -84,7 +85,7 @@ class LabelingMode(QObject):
         if session.current is None or self._layer is None:
             return
         picks = session.picks(session.current.name)
-        waiting = np.flatnonzero(~picks.is_labeled)
+        waiting = np.flatnonzero(~class_codes(picks).is_labeled)
         if not len(waiting):
             session.said.emit("all picks of this tomogram have a label", False)
             return

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_ectkd.gui.class_codes import Named
+    from napari_ectkd.gui.looks import Looks
     from napari_ectkd.io.tomogram import Tomogram
 
 AXES = ("z", "y", "x")
@@ -122,37 +123,32 @@ def take_picks(layer: Points, tomogram: Tomogram) -> Picks:
     return _picks_of(kept, layer.features, positions, tomogram.name)
 
 
-def paint_picks(
-    layer: Points,
-    palette: Palette,
-    hidden: set[str],
-    diameter: float,
-    overlay: Overlay,
-    tomogram: Tomogram,
-) -> None:
+def paint_picks(layer: Points, looks: Looks, tomogram: Tomogram) -> None:
     """Give a layer's points color, opacity and size, and hide some.
 
     Values are written into the layer's own arrays, and the layer drawn once: each of
     napari's setters draws all points, that of a color twice.
     """
     picks: Picks = layer.metadata[KEY]["picks"]
+    overlay = looks.overlay
     shown = shown_class(picks, overlay)
     words = shown.words
     if not np.array_equal(layer.features["class"].to_numpy(dtype=object), words):
         _set_features(layer, layer.features.assign(**{"class": _column(words)}))
     if len(picks):
-        colors = _rgba(palette, shown)
+        colors = _rgba(looks.palette, shown)
         colors[:, 3] = opacity(picks, shown, overlay)
-        diameters = shown_diameters(picks, shown, overlay, diameter)
+        diameters = shown_diameters(picks, shown, overlay, looks.diameter)
+        visible = is_visible(picks, shown, looks.hidden, overlay, tomogram)
         changes = [
             _write(layer.border_color, colors),
             _write(layer.face_color, colors * (1, 1, 1, FILL)),
             _write(layer.size, diameters / tomogram.voxel_size),
-            _write(layer.shown, is_visible(picks, shown, hidden, overlay, tomogram)),
+            _write(layer.shown, visible),
         ]
         if any(changes):
             layer.refresh(highlight=False)
-    layer.current_size = diameter / tomogram.voxel_size
+    layer.current_size = looks.diameter / tomogram.voxel_size
 
 
 def _write(into: NDArray, values: NDArray) -> bool:
@@ -207,6 +203,8 @@ def _unique_ids(
     pick_id: NDArray[np.int64], taken: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return ids with those of new (0) and pasted (repeated) points made new."""
+    if np.array_equal(pick_id, taken):
+        return pick_id
     ids = pick_id.copy()
     _, first = np.unique(ids, return_index=True)
     is_new = np.ones(len(ids), dtype=bool)
@@ -273,7 +271,7 @@ def _picks_of(
         return replace(
             kept,
             positions=_unmoved_kept(positions, kept.positions),
-            tomogram=np.full(len(kept), tomogram, dtype=object),
+            tomogram=np.where(kept.tomogram == "", tomogram, kept.tomogram),
             label=label,
         )
     rows = pd.Index(kept.pick_id).get_indexer(pick_id)
@@ -283,17 +281,19 @@ def _picks_of(
     foreign = kept.foreign.astype(object).reindex(rows).reset_index(drop=True)
     if not is_new.any():
         foreign = foreign.infer_objects()
+    names = np.full(len(pick_id), tomogram, dtype=object)
     angles = np.full((len(pick_id), 3), np.nan)
     prediction = np.full(len(pick_id), UNLABELED, dtype=object)
     confidence = np.full(len(pick_id), np.nan)
     known, old = ~is_new, rows[~is_new]
+    names[known] = np.where(kept.tomogram[old] == "", tomogram, kept.tomogram[old])
     angles[known] = kept.angles[old]
     prediction[known], confidence[known] = kept.prediction[old], kept.confidence[old]
     positions = positions.copy()
     positions[known] = _unmoved_kept(positions[known], kept.positions[old])
     return Picks.create(
         positions,
-        tomogram,
+        names,
         label=label,
         prediction=prediction,
         confidence=confidence,

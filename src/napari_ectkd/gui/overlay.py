@@ -14,6 +14,7 @@ from napari_ectkd.gui.class_codes import (
     Named,
     class_codes,
 )
+from napari_ectkd.gui.remembered import remembered
 from napari_ectkd.io.star import DIAMETER
 from napari_ectkd.picking.blobs import SCORE
 
@@ -83,6 +84,7 @@ class Overlay:
         )
 
 
+@remembered
 def shown_class(picks: Picks, overlay: Overlay) -> Named:
     """Return what each pick is shown as: label, prediction, unknown or nothing."""
     codes = class_codes(picks)
@@ -92,6 +94,7 @@ def shown_class(picks: Picks, overlay: Overlay) -> Named:
     )
 
 
+@remembered
 def shown_prediction(picks: Picks, overlay: Overlay) -> Named:
     """Return what each pick would be shown as if it had no label."""
     predicted = class_codes(picks).prediction
@@ -104,6 +107,7 @@ def shown_prediction(picks: Picks, overlay: Overlay) -> Named:
     return replace(predicted, codes=np.where(is_unsure, UNKNOWN_CODE, predicted.codes))
 
 
+@remembered
 def scores(picks: Picks) -> NDArray[np.float64]:
     """Return the log-odds of each predicted class, nats; NaN without a number.
 
@@ -118,10 +122,11 @@ def scores(picks: Picks) -> NDArray[np.float64]:
     return found
 
 
+@remembered
 def is_visible(
     picks: Picks,
     shown: Named,
-    hidden: set[str],
+    hidden: frozenset[str],
     overlay: Overlay,
     tomogram: Tomogram,
 ) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from napari_ectkd.gui.autosave import Autosave
 from napari_ectkd.gui.class_codes import class_codes
 from napari_ectkd.gui.class_list import ClassList
 from napari_ectkd.gui.layers import add_tomogram_layer
+from napari_ectkd.gui.looks import Looks
 from napari_ectkd.gui.overlay import Overlay
 from napari_ectkd.gui.pick_book import PickBook
 from napari_ectkd.gui.storage import Classes
@@ -212,7 +213,7 @@ class Session(QObject):
         return self._classes.palette
 
     @property
-    def hidden(self) -> set[str]:
+    def hidden(self) -> frozenset[str]:
         """The classes whose picks are not shown."""
         return self._classes.hidden
 
@@ -260,7 +261,7 @@ class Session(QObject):
 
     def set_hidden(self, hidden: set[str]) -> None:
         """Hide the picks that are shown as one of these classes."""
-        self._classes.hidden = set(hidden)
+        self._classes.hidden = frozenset(hidden)
         self._paint_all()
         self.overlay_changed.emit()
 
@@ -375,16 +376,16 @@ class Session(QObject):
     def _show(self, name: str, picks: Picks) -> None:
         """Put picks into their layer, painted."""
         self._take_classes(picks)  # undo may bring back a name since changed
-        self.layers.put(name, picks, *self._looks())
+        self.layers.put(name, picks, self._looks())
         self._changed(name)
         self.picks_changed.emit(name)
 
-    def _looks(self) -> tuple[Palette, set[str], float, Overlay]:
-        return self.palette, self.hidden, self.diameter, self.overlay
+    def _looks(self) -> Looks:
+        return Looks(self.palette, self.hidden, self.diameter, self.overlay)
 
     def _paint_all(self) -> None:
         for name in self.tomograms:
-            self.layers.paint(name, *self._looks())
+            self.layers.paint(name, self._looks())
 
     def _classes_changed(self) -> None:
         self._paint_all()

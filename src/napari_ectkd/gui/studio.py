@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
+from napari_ectkd.gui.class_codes import class_codes
 from napari_ectkd.gui.classify_panel import ClassifyPanel
 from napari_ectkd.gui.distill_panel import DistillPanel
 from napari_ectkd.gui.open_jobs import Jobs
@@ -15,7 +15,6 @@ from napari_ectkd.gui.runs_panel import RunsPanel
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.simulate_panel import SimulatePanel
 from napari_ectkd.gui.train_panel import TrainPanel
-from napari_ectkd.io.picks import UNLABELED
 from napari_ectkd.training.run_list import find_runs
 
 if TYPE_CHECKING:
@@ -62,12 +61,13 @@ class StudioPanel(QWidget):
     def done_steps(self) -> list[bool]:
         """Return for each step whether the next has something to go on with."""
         picks = self.session.all_picks()
-        n_classes = len(np.unique(picks.label[picks.is_labeled].astype(str)))
+        codes = class_codes(picks)
+        n_classes = len(codes.label.counts(codes.is_labeled))
         return [
             n_classes >= 2,
             "train" in self._kinds,
             "distill" in self._kinds,
-            bool((picks.prediction != UNLABELED).any()),
+            bool(codes.is_predicted.any()),
         ]
 
     def _refresh_runs(self) -> None:

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Points
 
-    from napari_ectkd.gui.overlay import Overlay
-    from napari_ectkd.gui.palette import Palette
+    from napari_ectkd.gui.looks import Looks
     from napari_ectkd.io.picks import Picks
     from napari_ectkd.io.tomogram import Tomogram
 
@@ -123,10 +122,7 @@ class TomogramLayers(QObject):
         self,
         name: str,
         picks: Picks,
-        palette: Palette,
-        hidden: set[str],
-        diameter: float,
-        overlay: Overlay,
+        looks: Looks,
     ) -> None:
         """Put picks into the layer of their tomogram, if it is there, and paint it."""
         layer = self.points(name)
@@ -134,24 +130,16 @@ class TomogramLayers(QObject):
             return
         self._is_busy = True
         try:
-            put_picks(layer, picks, self._tomograms[name], overlay)
-            self.paint(name, palette, hidden, diameter, overlay)
+            put_picks(layer, picks, self._tomograms[name], looks.overlay)
+            self.paint(name, looks)
         finally:
             self._is_busy = False
 
-    def paint(
-        self,
-        name: str,
-        palette: Palette,
-        hidden: set[str],
-        diameter: float,
-        overlay: Overlay,
-    ) -> None:
+    def paint(self, name: str, looks: Looks) -> None:
         """Give the picks of a tomogram their color, size and visibility."""
         layer = self.points(name)
         if layer is not None:
-            tomogram = self._tomograms[name]
-            paint_picks(layer, palette, hidden, diameter, overlay, tomogram)
+            paint_picks(layer, looks, self._tomograms[name])
 
     def take(self, name: str) -> Picks:
         """Return the picks of a tomogram as its layer shows them now."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import infer_dtype
 
 from napari_ectkd.errors import DataError
 
@@ -204,6 +205,9 @@ def _joined_columns(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def _names(value: str | Sequence[str] | NDArray, n: int) -> NDArray[np.object_]:
     if isinstance(value, str):
         return np.full(n, value, dtype=object)
+    # Those of other picks, in the window by the hundred thousand.
+    if isinstance(value, np.ndarray) and infer_dtype(value, skipna=False) == "string":
+        return np.array(value, dtype=object)
     return np.array([str(v) for v in value], dtype=object)
 
 

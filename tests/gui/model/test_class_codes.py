@@ -48,5 +48,5 @@ def test_what_is_shown_follows_from_each_pick_alone(rows, least, hidden):
     ]
     assert shown.words.tolist() == expected
     tomogram = type("Named", (), {"name": "", "voxel_size": 1.0})()
-    visible = is_visible(picks, shown, hidden, overlay, tomogram)
+    visible = is_visible(picks, shown, frozenset(hidden), overlay, tomogram)
     assert visible.tolist() == [name not in hidden for name in expected]

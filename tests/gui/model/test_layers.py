@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from napari.layers import Points
 
 from napari_ectkd.gui.layers import (
     picks_layer_data,
@@ -8,7 +9,7 @@ from napari_ectkd.gui.layers import (
 )
 from napari_ectkd.gui.overlay import Overlay, shown_class
 from napari_ectkd.gui.palette import Palette
-from napari_ectkd.io.picks import UNKNOWN
+from napari_ectkd.io.picks import UNKNOWN, Picks
 
 
 @pytest.fixture
@@ -145,3 +146,15 @@ def test_colors_follow_the_order_of_the_classes():
     assert [second.color(name) for name in names] == colors
     assert len(set(colors)) == 30
     assert [first.color(name) for name in reversed(names)] == colors[::-1]
+
+
+def test_picks_of_several_tomograms_keep_them_in_a_plain_layer():
+    places = [[10.0, 20, 30], [40.0, 50, 60], [70.0, 80, 90]]
+    picks = Picks.create(places, ["a", "b", ""], label="ring")
+    data, options = picks_layer_data(picks, "joint")
+    layer = Points(data, **options)
+    found, _ = picks_of_layer_data(layer.data, layer.as_layer_data_tuple()[1])
+    assert found.tomogram.tolist() == ["a", "b", "joint"]
+    layer.add([[1.0, 2, 3]])
+    found, _ = picks_of_layer_data(layer.data, layer.as_layer_data_tuple()[1])
+    assert found.tomogram.tolist() == ["a", "b", "joint", "joint"]
