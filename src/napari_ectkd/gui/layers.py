@@ -22,7 +22,7 @@ from napari_ectkd.gui.overlay import (
     shown_class,
     shown_diameters,
 )
-from napari_ectkd.gui.palette import Palette
+from napari_ectkd.gui.palette import Palette, rgb
 from napari_ectkd.io.picks import UNLABELED, Picks
 
 if TYPE_CHECKING:
@@ -185,12 +185,7 @@ def _column(words: NDArray[np.object_]) -> pd.Series:
 
 def _rgba(palette: Palette, shown: Named) -> NDArray[np.float64]:
     """Return `(n, 4)` opaque colors of class names."""
-
-    def color(name: str) -> list[float]:
-        text = palette.color(name).lstrip("#")
-        return [*(int(text[i : i + 2], 16) / 255 for i in (0, 2, 4)), 1.0]
-
-    return shown.each(color)
+    return shown.each(lambda name: (*rgb(palette.color(name)), 1.0))
 
 
 def _words(column: pd.Series) -> NDArray[np.object_]:

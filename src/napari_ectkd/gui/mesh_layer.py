@@ -12,6 +12,7 @@ from napari_ectkd.gui.layers import AXES, KEY
 from napari_ectkd.gui.mesh_loader import MeshLoader
 from napari_ectkd.gui.meshes import meshes_within, place
 from napari_ectkd.gui.overlay import is_visible, shown_class
+from napari_ectkd.gui.palette import rgb
 from napari_ectkd.simulation.poses import rotations_of
 
 if TYPE_CHECKING:
@@ -271,8 +272,8 @@ def _steps(colors: list[str]) -> Colormap:
     """Return a colormap of equal steps, one for each `#rrggbb`, and one of none."""
     from napari.utils.colormaps import Colormap
 
-    rgb = [[int(c.lstrip("#")[i : i + 2], 16) / 255 for i in (0, 2, 4)] for c in colors]
-    steps = [*([*color, 1] for color in rgb), [0, 0, 0, 0]]  # one step cannot be drawn
+    # One step cannot be drawn.
+    steps = [*([*rgb(color), 1] for color in colors), [0, 0, 0, 0]]
     return Colormap(
         steps,
         name="classes of particles",

@@ -42,3 +42,9 @@ class Palette:
     def as_dict(self) -> dict[str, str]:
         """Return the settled colors by class."""
         return dict(self._colors)
+
+
+def rgb(color: str) -> tuple[float, float, float]:
+    """Return red, green and blue of `#rrggbb`, 0 to 1."""
+    red, green, blue = bytes.fromhex(color.removeprefix("#"))
+    return red / 255, green / 255, blue / 255

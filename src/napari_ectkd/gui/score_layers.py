@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_ectkd.gui.layers import AXES, KEY
+from napari_ectkd.gui.palette import rgb
 from napari_ectkd.io.scores import open_scores
 
 if TYPE_CHECKING:
@@ -188,5 +189,5 @@ def _fading(name: str, color: str) -> Colormap:
     """
     from napari.utils.colormaps import Colormap
 
-    rgb = [int(color.lstrip("#")[i : i + 2], 16) / 255 for i in (0, 2, 4)]
-    return Colormap([[*rgb, 0], [*rgb, 1]], name=f"probability of {name}")
+    mixed = rgb(color)
+    return Colormap([[*mixed, 0], [*mixed, 1]], name=f"probability of {name}")
