@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from napari_ectkd.gui.palette import Palette
     from napari_ectkd.io.picks import Picks
 
+_KEPT = {"diameters", "densities", "min_confidence", "cuts"}
+"""Fields of `Overlay` that a project keeps."""
 _OF_VIEWER: WeakKeyDictionary[ViewerModel, Session] = WeakKeyDictionary()
 
 
@@ -69,6 +71,8 @@ class Session(QObject):
                 self.diameter,
                 dict(self.overlay.diameters),
                 dict(self.overlay.densities),
+                self.overlay.min_confidence,
+                dict(self.overlay.cuts),
             ),
         )
         self._disk.said.connect(self.said)
@@ -268,8 +272,8 @@ class Session(QObject):
     def set_overlay(self, **changes: object) -> None:
         """Change how picks are shown: fields of `Overlay`."""
         self.overlay = replace(self.overlay, **changes)
-        if {"diameters", "densities"} & changes.keys():
-            self._disk.touch()  # these are the project's
+        if _KEPT & changes.keys():
+            self._disk.touch()
         self._paint_all()
         self.overlay_changed.emit()
 
@@ -331,8 +335,7 @@ class Session(QObject):
             self.diameter = classes.diameter
             self.overlay = replace(
                 self.overlay,
-                diameters=classes.diameters,
-                densities=classes.densities,
+                **{name: getattr(classes, name) for name in _KEPT},
             )
         self.book.open(tomogram.name)
         self.classes_changed.emit()

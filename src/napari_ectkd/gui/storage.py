@@ -36,10 +36,11 @@ FOLDER = "ectkd"
 
 @dataclass
 class Classes:
-    """The classes of a project: names in order, colors, diameters in Å, densities.
+    """The classes of a project: names in order, colors, and how their picks are shown.
 
-    `diameter` is that of a pick of no class, `diameters` those of classes with one,
-    `densities` the files of what classes look like.
+    `diameter` is that of a pick of no class, Å, `diameters` those of classes with one,
+    `densities` the files of what classes look like. Predictions below `min_confidence`,
+    or with a lower score than the cut of their class, are shown as unknown.
     """
 
     names: list[str] = field(default_factory=list)
@@ -47,6 +48,8 @@ class Classes:
     diameter: float = 200.0
     diameters: dict[str, float] = field(default_factory=dict)
     densities: dict[str, Path] = field(default_factory=dict)
+    min_confidence: float = 0.0
+    cuts: dict[str, float] = field(default_factory=dict)
 
 
 class ProjectFolder:
@@ -127,7 +130,7 @@ class ProjectFolder:
         return read_picks(path) if path.exists() else None
 
     def save_classes(self, classes: Classes) -> None:
-        """Write classes, colors, diameters and where the densities are."""
+        """Write classes, and how they are shown."""
         text = json.dumps(vars(classes), indent=1, default=str) + "\n"
         with atomic_path(self.classes_path) as temporary:
             temporary.write_text(text)
@@ -151,6 +154,8 @@ class ProjectFolder:
                 float(facts["diameter"]),
                 {str(k): float(v) for k, v in facts.get("diameters", {}).items()},
                 {str(k): Path(v) for k, v in facts.get("densities", {}).items()},
+                float(facts.get("min_confidence", 0.0)),
+                {str(k): float(v) for k, v in facts.get("cuts", {}).items()},
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"{path}: not a list of classes ({error})") from error

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from napari_ectkd.errors import ConfigError, VoxelSizeError
+from napari_ectkd.gui.filter_form import FilterForm
 from napari_ectkd.gui.session import Session
 from napari_ectkd.io.picks import Picks
 from napari_ectkd.io.star import read_picks
@@ -44,6 +46,33 @@ def test_picks_classes_and_facts_are_there_again(session, some_picks, another_se
     assert again.palette.color("shell") == "#123456"
     assert again.diameter == 170
     assert tomogram.tilt_range == (-50, 60)
+
+
+def test_thresholds_are_there_again(session, some_picks, another_session):
+    session.set_picks("tomo", some_picks())
+    session.set_overlay(min_confidence=0.7)
+    session.set_overlay(cuts={"shell": 1.5})
+    session.set_overlay(is_faded=False)  # a matter of the moment
+    assert session.save()
+    again = another_session()
+    form = FilterForm(again)
+    again.open_tomogram(session.current.path)
+    assert (again.overlay.min_confidence, again.overlay.cuts) == (0.7, {"shell": 1.5})
+    assert again.overlay.is_faded
+    assert form.confidence.value() == 0.7
+
+
+def test_a_project_of_an_earlier_version_has_no_thresholds(session, another_session):
+    session.add_class("shell")
+    assert session.save()
+    [path] = session.folder.glob("classes.json")
+    facts = json.loads(path.read_text())
+    del facts["min_confidence"], facts["cuts"]
+    path.write_text(json.dumps(facts))
+    again = another_session()
+    again.open_tomogram(session.current.path)
+    assert again.classes == ["shell"]
+    assert (again.overlay.min_confidence, again.overlay.cuts) == (0, {})
 
 
 def test_who_holds_the_palette_sees_the_colors_of_a_project(session, another_session):
