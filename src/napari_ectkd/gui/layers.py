@@ -218,7 +218,10 @@ def picks_layer_data(
     The layer is a plain one: a session takes picks in by its own `Load STAR…`, which
     knows the tomogram. Its points are in Å, so that no voxel size is needed.
     """
-    colors = _rgba(Palette(), shown_class(picks, Overlay()))
+    palette, shown = Palette(), shown_class(picks, Overlay())
+    for class_name in sorted(shown.names):  # a session that loads them deals them so
+        palette.color(class_name)
+    colors = _rgba(palette, shown)
     return picks.positions, {
         "name": name or "picks",
         "features": _features(picks, Overlay()),

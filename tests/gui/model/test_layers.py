@@ -158,3 +158,12 @@ def test_picks_of_several_tomograms_keep_them_in_a_plain_layer():
     layer.add([[1.0, 2, 3]])
     found, _ = picks_of_layer_data(layer.data, layer.as_layer_data_tuple()[1])
     assert found.tomogram.tolist() == ["a", "b", "joint", "joint"]
+
+
+def test_a_file_has_the_colors_that_a_session_gives_its_classes(session):
+    picks = Picks.create(np.eye(3) * 50, "tomo", label=["shell", "ring", "none"])
+    _, options = picks_layer_data(picks, "truth")
+    session.set_picks("tomo", picks)
+    np.testing.assert_allclose(
+        options["border_color"], session.layers.points("tomo").border_color, atol=1e-6
+    )
