@@ -9,6 +9,8 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_ectkd.events import EpochEnd
 from napari_ectkd.gui.curves import plotting_library, small_plot
 from napari_ectkd.gui.editors import ChoiceEdit
+from napari_ectkd.gui.jobs import LogTail
+from napari_ectkd.gui.later import later
 from napari_ectkd.io.class_colors import COLORS
 from napari_ectkd.runs import Run
 
@@ -32,6 +34,9 @@ class CompareCurves(QWidget):
         super().__init__()
         self._graph = plotting_library()
         self._runs: list[Path] = []
+        self._read: dict[Path, tuple[LogTail, list[EpochEnd]]] = {}
+        """What was read of a log before: that of a long run takes a while."""
+        self._later = later(self, self.draw)
         self.metric = ChoiceEdit(list(_METRICS.items()))
         self.plot = small_plot(self._graph, "", "epoch")
         self.plot.setMaximumHeight(240)
@@ -45,7 +50,12 @@ class CompareCurves(QWidget):
     def show_runs(self, runs: Sequence[Path]) -> None:
         """Draw these runs."""
         self._runs = list(runs)
+        self._read = {run: self._read[run] for run in runs if run in self._read}
         self.draw()
+
+    def draw_later(self) -> None:
+        """Draw as soon as nothing else is to be done."""
+        self._later.start()
 
     def points(self, run: Path) -> dict[int, tuple[list[int], list[float]]]:
         """Return epochs and values of the chosen metric in a run's log.
@@ -56,16 +66,17 @@ class CompareCurves(QWidget):
         metric = self.metric.value()
         found: dict[int, dict[int, float]] = {}
         first: dict[int, int] = {}
-        for event in Run(run).events():
-            if isinstance(event, EpochEnd):
-                begin = first.setdefault(event.member, event.epoch)
-                epoch = event.epoch - begin + 1 if event.member else event.epoch
-                before = found.get(event.member, {})
-                # A resumed run says some epochs twice; the later ones count.
-                kept = {e: v for e, v in before.items() if e < epoch}
-                if metric in event.metrics:
-                    kept[epoch] = event.metrics[metric]
-                found[event.member] = kept
+        tail, epochs = self._read.setdefault(run, (LogTail(Run(run).events_path), []))
+        epochs += [event for event in tail.rest() if isinstance(event, EpochEnd)]
+        for event in epochs:
+            begin = first.setdefault(event.member, event.epoch)
+            epoch = event.epoch - begin + 1 if event.member else event.epoch
+            kept = found.setdefault(event.member, {})
+            # A resumed run says some epochs twice; the later ones count.
+            while kept and next(reversed(kept)) >= epoch:
+                kept.popitem()
+            if metric in event.metrics:
+                kept[epoch] = event.metrics[metric]
         return {m: (list(of), list(of.values())) for m, of in found.items()}
 
     def draw(self) -> None:

@@ -10,6 +10,8 @@ from qtpy import API_NAME
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
+from napari_ectkd.gui.later import later
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
@@ -44,6 +46,8 @@ class Curves(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
         self._starts: dict[int, int] = {}
+        self._n_epochs = 0
+        self._later = later(self, self._draw)
         self._marks: list[tuple[Any, Any]] = []
         self.plots: dict[str, pyqtgraph.PlotWidget] = {}
         self._curves: dict[str, pyqtgraph.PlotDataItem] = {}
@@ -83,6 +87,7 @@ class Curves(QWidget):
             epochs.clear()
             values.clear()
             self._curves[name].setData([], [])
+        self._n_epochs = 0
         self._set_teacher(None)
         self.plots["Accuracy"].plotItem.legend.removeItem(self._baseline)
         self._starts.clear()
@@ -91,7 +96,11 @@ class Curves(QWidget):
         self._marks.clear()
 
     def add(self, event: EpochEnd) -> None:
-        """Draw one more epoch; one that was drawn before begins anew from there."""
+        """Take in one more epoch; one that was there before begins anew from there.
+
+        Drawn as soon as nothing else is to be done: the log of a long run is read at
+        once.
+        """
         metrics = event.metrics
         if event.member not in (0, *self._starts):
             self._begin_member(event)
@@ -106,6 +115,13 @@ class Curves(QWidget):
                     legend.addItem(self._baseline, "labels alone, validation")
                 epochs.append(event.epoch)
                 values.append(metrics[name])
+        self._n_epochs = event.epochs
+        if "teacher_val_accuracy" in metrics:
+            self._set_teacher(metrics["teacher_val_accuracy"])
+        self._later.start()
+
+    def _draw(self) -> None:
+        for name, (epochs, values) in self._points.items():
             # One point is no line: show it as a dot.
             symbol = "o" if len(epochs) < 30 and name != _BASELINE else None
             self._curves[name].setData(
@@ -114,10 +130,9 @@ class Curves(QWidget):
                 symbol=symbol,
                 connect=apart(epochs, self._starts.values()),
             )
-        for plot in self.plots.values():
-            plot.setXRange(1, max(event.epochs, 2), padding=0.03)
-        if "teacher_val_accuracy" in metrics:
-            self._set_teacher(metrics["teacher_val_accuracy"])
+        if self._n_epochs:
+            for plot in self.plots.values():
+                plot.setXRange(1, max(self._n_epochs, 2), padding=0.03)
 
     def points(self, name: str) -> tuple[list[int], list[float]]:
         """Return the epochs and values drawn for a metric (`val_loss`)."""

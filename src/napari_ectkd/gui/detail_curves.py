@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_ectkd.gui.curves import TRAINING, apart, plotting_library, small_plot
 from napari_ectkd.gui.editors import ChoiceEdit
+from napari_ectkd.gui.later import later
 from napari_ectkd.training.watch import RECALL
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class DetailCurves(QWidget):
         self._graph = plotting_library()
         self._epochs: dict[int, dict[str, float]] = {}
         self._starts: dict[int, int] = {}
+        self._later = later(self, self._draw)
         self.kind = ChoiceEdit(list(_KINDS.items()))
         self.plot = small_plot(self._graph, "", "epoch")
         layout = QVBoxLayout(self)
@@ -59,12 +61,13 @@ class DetailCurves(QWidget):
 
     def add(self, event: EpochEnd) -> None:
         """Take in one more epoch; one that was there before begins anew from there."""
-        for epoch in [e for e in self._epochs if e >= event.epoch]:
-            del self._epochs[epoch]
+        if event.epoch <= next(reversed(self._epochs), 0):
+            for epoch in [e for e in self._epochs if e >= event.epoch]:
+                del self._epochs[epoch]
         self._epochs[event.epoch] = event.metrics
         self._starts.setdefault(event.member, event.epoch)
         if self.isVisible():
-            self._draw()
+            self._later.start()
 
     def showEvent(self, event: object) -> None:
         """Draw what came in while nobody looked."""

@@ -57,7 +57,7 @@ class Job(QObject):
         self._popen: subprocess.Popen | None = None
         self._process: psutil.Process | None = None
         self._is_killed = False
-        self._log = _Log(Path())
+        self._log = LogTail(Path())
         self._last: Event | None = None
         self._timer = QTimer(self)
         self._timer.setInterval(_INTERVAL_MS)
@@ -148,7 +148,7 @@ class Job(QObject):
         self.details = ""
         self.is_cancelling = self._is_killed = False
         self._popen = self._process = self._last = None
-        self._log = _Log(JobFolder(folder).events_path)
+        self._log = LogTail(JobFolder(folder).events_path)
         self._timer.start()
 
     def _poll(self) -> None:
@@ -212,7 +212,7 @@ class Job(QObject):
         return f"The process stopped unexpectedly ({ending}). {said}"
 
 
-class _Log:
+class LogTail:
     """The part of an event log that was not read yet."""
 
     def __init__(self, path: Path) -> None:

@@ -269,7 +269,7 @@ class RunsPanel(Panel):
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, EpochEnd) and self.curves.isVisible():
-            self.curves.draw()
+            self.curves.draw_later()
         if isinstance(event, Saved) and event.what == "examples":
             self._on_chosen()
 

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_ectkd.events import EpochEnd, Noted, Progress
+from napari_ectkd.gui.later import later
 
 if TYPE_CHECKING:
     from napari_ectkd.events import Event
@@ -41,6 +42,8 @@ class JobStatus(QWidget):
         self._job = job
         self._warnings: list[str] = []
         self.is_error = False
+        self._share = 0, 0
+        self._later = later(self, self._draw)
         self.bar = QProgressBar(textVisible=False)
         self.bar.setMaximumHeight(12)
         self.message = _text()
@@ -69,6 +72,7 @@ class JobStatus(QWidget):
         self.details.hide()
         is_active = self._job.is_active
         self.bar.setVisible(is_active)
+        self._later.stop()
         self.bar.setRange(0, 0)  # it moves until the first event says how far it is
         self.cancel_button.setVisible(is_active)
         self.cancel_button.setEnabled(is_active)
@@ -125,6 +129,11 @@ class JobStatus(QWidget):
             self.say("Stopping…")
 
     def _move(self, done: int, total: int) -> None:
+        self._share = done, total
+        self._later.start()  # the bar draws itself at once whenever it is set
+
+    def _draw(self) -> None:
+        done, total = self._share
         self.bar.setRange(0, max(total, 1))
         self.bar.setValue(done)
 

@@ -126,6 +126,44 @@ def test_curves_of_several_runs_are_compared(panel, runs):
     assert drawn["two"] == pytest.approx([0.1, 0.9])
 
 
+def test_the_log_of_a_long_run_is_read_without_drawing_each_epoch(
+    panel, viewer, runs, qtbot, monkeypatch
+):
+    n = 300
+    long = make_run(runs[0].path.parent, "long", n, Finished())
+    drawn = []
+    draw = panel.curves.plot.plot
+    monkeypatch.setattr(
+        panel.curves.plot, "plot", lambda *a, **k: drawn.append(0) or draw(*a, **k)
+    )
+    panel.refresh()
+    panel.choose([long.path])
+    with qtbot.waitSignal(panel.watched.ended):
+        panel.attach()
+    qtbot.wait(20)
+    assert 1 <= len(drawn) < 10
+    assert panel.curves.points(long.path)[0][0] == list(range(1, n + 1))
+    long.log(epoch(n + 1))
+    long.log(epoch(n - 1, val_accuracy=0.5))  # a resumed run says epochs twice
+    epochs, values = panel.curves.points(long.path)[0]
+    assert epochs == list(range(1, n))
+    assert values[-1] == 0.5
+
+    curves = Curves()
+    qtbot.addWidget(curves)
+    set_data = curves._curves["loss"].setData
+    curves._curves["loss"].setData = lambda *a, **k: (
+        drawn.append(1) or set_data(*a, **k)
+    )
+    for event in long.events():
+        if isinstance(event, EpochEnd):
+            curves.add(event)
+    assert curves.points("loss")[0] == list(range(1, n))
+    qtbot.waitUntil(lambda: 1 in drawn)
+    assert drawn.count(1) == 1
+    assert list(loss.getData()[0]) == list(range(1, n))
+
+
 def of_members():
     """Two members of two epochs, the second one resumed after its first."""
     for number, member in ((1, 1), (2, 1), (3, 2), (4, 2), (4, 2)):
