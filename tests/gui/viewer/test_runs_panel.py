@@ -151,10 +151,9 @@ def test_the_log_of_a_long_run_is_read_without_drawing_each_epoch(
 
     curves = Curves()
     qtbot.addWidget(curves)
-    set_data = curves._curves["loss"].setData
-    curves._curves["loss"].setData = lambda *a, **k: (
-        drawn.append(1) or set_data(*a, **k)
-    )
+    loss = curves._curves["loss"]
+    set_data = loss.setData
+    loss.setData = lambda *a, **k: drawn.append(1) or set_data(*a, **k)
     for event in long.events():
         if isinstance(event, EpochEnd):
             curves.add(event)
