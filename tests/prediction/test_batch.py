@@ -184,7 +184,7 @@ def cluster(tmp_path, monkeypatch):
         n_workers=2,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        dashboard_address=":0",  # another one may have the usual port
         local_directory=str(tmp_path / "scratch"),
     ) as made:
         yield made
@@ -250,7 +250,7 @@ def test_workers_that_take_several_tomograms_at_once_are_warned_of(work, entries
     from napari_ectkd.prediction.on_dask import on_dask
 
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
     ) as cluster:
         _, events = work(on_dask(cluster.scheduler_address), chosen=entries[:1])
     [warning] = [e for e in events if isinstance(e, Noted) and e.is_warning]
