@@ -153,6 +153,7 @@ def test_a_search_that_was_stopped_goes_on(start, monkeypatch):
     assert [row["trial"] for row in after if row["is_used"]] == [other]
     assert run.best_path.read_bytes() == trial_run(run, other).best_path.read_bytes()
     assert read_front(run) == after
+    assert run.card_path.read_text().startswith(f"# {run.path.name}\n")
     with pytest.raises(ConfigError, match="no student from trial 9"):
         use_trial(run, 9)
 

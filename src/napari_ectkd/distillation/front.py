@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_ectkd.errors import ConfigError, FileMissingError, FormatError
 from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.runs import Run
+from napari_ectkd.training.card import write_card
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,13 +113,15 @@ def use_trial(run: Run, number: int) -> list[dict[str, Any]]:
         raise ConfigError(f"{run.path}: no student from trial {number}")
     trial = trial_run(run, number)
     card = trial.card_path
-    files = (trial.best_path, trial.validated_path, card, card.with_suffix(".json"))
-    for source in files:
+    for source in (trial.best_path, trial.validated_path):
         if source.exists():
             with atomic_path(run.path / source.name) as temporary:
                 shutil.copyfile(source, temporary)
         else:
             (run.path / source.name).unlink(missing_ok=True)  # of another trial
+    if card.exists():
+        facts = json.loads(card.with_suffix(".json").read_text())
+        write_card(run, facts | {"name": run.path.name})
     for row in rows:
         row["is_used"] = row["trial"] == number
     write_front(run, rows)

@@ -198,7 +198,9 @@ class Autosave(QObject):
 
     def _say_saved(self) -> bool:
         assert self.project is not None
-        self.saved.emit(f"Saved in {self.project.path}", False)
+        homes = dict.fromkeys(str(home.path) for home in self._homes.values())
+        places = " and ".join(homes) or str(self.project.path)
+        self.saved.emit(f"Saved in {places}", False)
         return True
 
     def _read(self, read: Callable[[], Any], path: Path) -> Any:

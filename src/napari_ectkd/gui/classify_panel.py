@@ -26,7 +26,7 @@ from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.filter_form import FilterForm
 from napari_ectkd.gui.hit_list import HitList
 from napari_ectkd.gui.mesh_form import MeshForm
-from napari_ectkd.gui.model_facts import about_model, sweep_problem
+from napari_ectkd.gui.model_facts import about_model, model_problem
 from napari_ectkd.gui.panel import Panel, set_problem
 from napari_ectkd.gui.run_list import RunChooser
 from napari_ectkd.gui.score_histogram import ScoreHistogram
@@ -99,8 +99,10 @@ class ClassifyPanel(Panel):
             return problem
         if self.model.value() is None:
             return "Choose a model: train or distill one, or browse for a run"
-        if self.what.value() == _SWEEP:
-            return sweep_problem(self.model.value())
+        is_sweep = self.what.value() == _SWEEP
+        problem = model_problem(self.model.value(), is_sweep=is_sweep)
+        if problem or is_sweep:
+            return problem
         # Files may be many; whether they have picks is seen at the start.
         opened = {t.path: t.name for t in self.session.tomograms.values()}
         paths = self.tomograms.paths()

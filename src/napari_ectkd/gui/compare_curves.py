@@ -82,6 +82,10 @@ class CompareCurves(QWidget):
     def draw(self) -> None:
         """Read the logs and draw; the members of an ensemble over each other."""
         self.plot.clear()
+        # Accuracy rises, a loss falls: the legend is where the curves do not end.
+        rises = "accuracy" in self.metric.value()
+        corner, down = ((1, 1), -6) if rises else ((1, 0), 6)
+        self.plot.plotItem.legend.anchor(corner, corner, offset=(-8, down))
         for number, run in enumerate(self._runs):
             color = COLORS[number % len(COLORS)]
             members = self.points(run)

@@ -15,13 +15,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_ectkd.dataset.config import DataConfig
-from napari_ectkd.distillation.config import DistillConfig
+from napari_ectkd.distillation.config import DistillConfig, SearchConfig
 from napari_ectkd.errors import ConfigError, FormatError
 from napari_ectkd.gui.device_chooser import DeviceChooser
 from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.forms import Form, arguments
 from napari_ectkd.gui.panel import set_problem
-from napari_ectkd.models.registry import available_models
+from napari_ectkd.models.registry import available_models, check_box
 from napari_ectkd.refinement.config import RefineConfig
 from napari_ectkd.runs import Run
 from napari_ectkd.training.config import EnsembleConfig
@@ -70,6 +70,7 @@ class DuplicateDialog(QDialog):
                 f"{run.name} is of an earlier version, which did not note the hits it "
                 "learned from; start a new one in step 4"
             )
+        self._box = dict(self._kept.get("data") or {}).get("box")
         config, key, first = _CONFIGS[self._kind]
         self.setWindowTitle(f"A run like {run.name}")
         self.setMinimumWidth(420)
@@ -113,6 +114,8 @@ class DuplicateDialog(QDialog):
             said += [a for d in self._kept.get("old", []) for a in ("--data", d)]
             return [*said, *changed, "--out", str(out)]
         teachers = [a for t in self._kept.get("teachers", []) for a in ("--teacher", t)]
+        if self._kept.get("search"):
+            teachers += arguments(_read(SearchConfig, self._kept["search"]))
         return [self._kind, *arguments(data), *changed, *teachers, "--out", str(out)]
 
     def _refresh(self) -> None:
@@ -124,7 +127,9 @@ class DuplicateDialog(QDialog):
             problem = f"There is a run called {name}"
         else:
             try:
-                self.form.value()
+                model = getattr(self.form.value(), "model", None)
+                if model is not None and self._box is not None:
+                    check_box(model, self._box)
             except ConfigError as error:
                 problem = str(error)
         set_problem(self.start_button, problem, "Starts in a process of its own")

@@ -264,6 +264,10 @@ class LearnPanel(Panel):
         return ""
 
     def _propose_name(self, taken: list[str]) -> None:
+        """Propose a name that no folder has, be it one of a run that is broken."""
+        folder = self.session.runs_folder()
+        if folder is not None and folder.is_dir():
+            taken = [*taken, *(path.name for path in folder.iterdir())]
         if not self.name.text() or self.name.text() in taken:
             number = 1
             while f"{self.name_stem}-{number}" in taken:

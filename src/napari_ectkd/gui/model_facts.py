@@ -29,12 +29,16 @@ def about_model(path: Path | None, tomogram: Tomogram | None) -> str:
     return "\n".join(lines)
 
 
-def sweep_problem(path: Path) -> str:
-    """Return why a model cannot be swept, or nothing."""
+def model_problem(path: Path, *, is_sweep: bool) -> str:
+    """Return why a model cannot be used, or not be swept, or nothing."""
     try:
         info = read_info(path)
     except EctkdError as error:
         return str(error)
+    return _sweep_problem(info) if is_sweep else ""
+
+
+def _sweep_problem(info: CheckpointInfo) -> str:
     if not find_model(info.model).is_sweepable:
         return (
             f"{info.model} cannot be swept: it sees where its box ends; distill it "

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
     QPushButton,
 )
 
-from napari_ectkd.errors import EctkdError
+from napari_ectkd.errors import EctkdError, FormatError
 from napari_ectkd.events import EpochEnd, Saved
 from napari_ectkd.gui.compare_curves import CompareCurves
 from napari_ectkd.gui.duplicate_dialog import DuplicateDialog
@@ -25,6 +25,7 @@ from napari_ectkd.gui.run_table import RunsInFolder, RunTable
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.setup_check import SetupCheck
 from napari_ectkd.gui.status import JobStatus
+from napari_ectkd.models.checkpoint import read_info
 from napari_ectkd.runs import Run
 from napari_ectkd.training.run_list import (
     FoundRun,
@@ -309,12 +310,12 @@ class RunsPanel(Panel):
                 busy = f"{title} is at work in this window; wait, or cancel it"
         resume = one or busy
         if not resume and not can_resume(run):
-            resume = f"{run.path.name} is at work, or has finished"
+            resume = _why_not_resumed(run)
         set_problem(self.resume_button, resume, "Go on from the last epoch saved")
         set_problem(
             self.duplicate_button, one or busy, "A new run with these settings, changed"
         )
-        no_model = one or ("" if run.info else f"{run.path.name} has no model yet")
+        no_model = one or ("" if run.info else _why_no_model(run))
         set_problem(self.export_button, no_model, "Write the model as one file")
         has_card = run is not None and Run(run.path).card_path.exists()
         no_card = one or ("" if has_card else f"{run.path.name} has not finished")
@@ -323,3 +324,22 @@ class RunsPanel(Panel):
         if any(found.state == "running" for found in runs):
             problem = "Cancel a run before you delete it"
         set_problem(self.delete_button, problem, "Remove the chosen runs; asks first")
+
+
+def _why_not_resumed(run: FoundRun) -> str:
+    if run.state in ("running", "queued"):
+        return f"{run.path.name} is at work"
+    if run.state == "finished":
+        return f"{run.path.name} has finished"
+    return f"{run.path.name} saved no epoch to go on from; duplicate it"
+
+
+def _why_no_model(run: FoundRun) -> str:
+    try:
+        read_info(run.path)
+    except FormatError as error:
+        return str(error)
+    except EctkdError:
+        pass  # there is none
+    yet = "" if run.state == "finished" else " yet"
+    return f"{run.path.name} has no model{yet}"

@@ -18,6 +18,7 @@ import platformdirs
 
 from napari_ectkd.errors import FormatError, WriteError
 from napari_ectkd.io.atomic import atomic_path, cannot_write, make_folder
+from napari_ectkd.io.formats import tomogram_name
 from napari_ectkd.io.star import read_picks, write_picks
 from napari_ectkd.io.tomogram_list import (
     TomogramEntry,
@@ -161,8 +162,15 @@ class ProjectFolder:
             raise FormatError(f"{path}: not a list of classes ({error})") from error
 
     def save_tomograms(self, tomograms: Iterable[Tomogram]) -> None:
-        """Write what is open, beside what was open before."""
-        entries = {e.path: e for e in self.load_tomograms()}
+        """Write what is open, beside what was open before.
+
+        A project that was copied or moved lists tomograms where they were: one of a
+        name that is open now is the same, at its new place.
+        """
+        tomograms = list(tomograms)
+        names = {tomogram_name(tomogram.path) for tomogram in tomograms}
+        before = self.load_tomograms()
+        entries = {e.path: e for e in before if tomogram_name(e.path) not in names}
         entries |= {e.path: e for e in map(TomogramEntry.of, tomograms)}
         write_tomogram_list(self.tomograms_path, list(entries.values()))
 

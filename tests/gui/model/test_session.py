@@ -1,10 +1,12 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from napari_ectkd.gui.filter_form import FilterForm
 from napari_ectkd.gui.session import Session
 from napari_ectkd.io.picks import Picks
 from napari_ectkd.io.star import read_picks
+from napari_ectkd.io.tomogram_list import open_tomograms
 
 
 def test_a_viewer_has_one_session(session, another_session):
@@ -155,6 +158,43 @@ def test_broken_lists_are_put_aside_and_saving_goes_on(
     session.open_tomogram(path)
     assert session.save()
     assert (folder / f"{name}.broken").read_text() == "[{"
+
+
+def test_a_project_that_was_copied_knows_its_tomograms_at_their_new_place(
+    tomogram_file, another_session, some_picks, tmp_path
+):
+    path = tomogram_file()
+    session = another_session()
+    session.open_tomogram(path)
+    session.set_picks("tomo", some_picks())
+    assert session.save()
+    (tmp_path / "copy").mkdir()
+    shutil.copytree(tmp_path / "ectkd", tmp_path / "copy" / "ectkd")
+    moved = shutil.copy(path, tmp_path / "copy")
+    again = another_session()
+    again.open_tomogram(Path(moved))
+    picks, tomograms = again.write_inputs()
+    assert len(read_picks(picks)) == 2
+    [tomogram] = open_tomograms([tomograms], ["tomo"]).values()
+    assert tomogram.path == Path(moved)
+
+
+def test_where_picks_are_saved_is_said_of_each_folder(
+    tomogram_file, another_session, tmp_path, monkeypatch
+):
+    import platformdirs
+
+    monkeypatch.setattr(platformdirs, "user_data_path", lambda _: tmp_path / "home")
+    session = another_session()
+    said = []
+    session.saved.connect(lambda text, _: said.append(text))
+    session.open_tomogram(tomogram_file())
+    (tmp_path / "full").mkdir()
+    other = shutil.move(tomogram_file("other"), tmp_path / "full")
+    (tmp_path / "full" / "ectkd").write_text("a file, where the folder should be")
+    session.open_tomogram(Path(other))
+    assert session.save()
+    assert said[-1].startswith(f"Saved in {tmp_path / 'ectkd'} and {tmp_path / 'home'}")
 
 
 def test_without_a_folder_beside_it_picks_go_to_the_users_own(

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.devices import Device
+from napari_ectkd.distillation.config import DistillConfig
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import EpochEnd, Finished
 from napari_ectkd.gui.curves import Curves, apart
@@ -97,7 +98,7 @@ def test_runs_are_listed_and_what_cannot_be_done_says_why(panel, runs):
     assert "Choose one run" in panel.resume_button.toolTip()
     panel.choose([runs[0].path])
     assert "has finished" in panel.resume_button.toolTip()
-    assert "no model yet" in panel.export_button.toolTip()
+    assert "one has no model" in panel.export_button.toolTip()
     panel.choose([runs[1].path])
     assert panel.resume_button.isEnabled()
 
@@ -274,6 +275,45 @@ def test_a_new_run_is_chosen_once_it_is_there(panel, runs, qtbot, monkeypatch):
     panel.choose([runs[1].path])
     panel.refresh()
     assert [run.path for run in panel.chosen()] == [runs[1].path]
+
+
+def test_a_duplicate_that_cannot_work_is_not_started(runs, qtbot):
+    one, _ = runs
+    kept = one.config()
+    kept["data"]["box"] = 20
+    one.config_path.write_text(json.dumps(kept))
+    dialog = DuplicateDialog(one.path, [], None)
+    qtbot.addWidget(dialog)
+    assert dialog.start_button.isEnabled()
+    dialog.form.editors["model"].setValue("compact")
+    assert not dialog.start_button.isEnabled()
+    assert "at least 23 voxels, not 20" in dialog.start_button.toolTip()
+
+
+def test_a_search_is_duplicated_as_a_search(runs, qtbot, tmp_path):
+    one, _ = runs
+    kept = one.config() | {"kind": "distill", "teachers": ["t"]}
+    kept["config"] = DistillConfig().model_dump(mode="json")
+    kept["search"] = {"search": True, "trials": 4}
+    one.config_path.write_text(json.dumps(kept))
+    dialog = DuplicateDialog(one.path, [], None)
+    qtbot.addWidget(dialog)
+    said = dialog.arguments(tmp_path)
+    assert "--search" in said
+    assert said[said.index("--trials") + 1] == "4"
+
+
+def test_what_is_wrong_with_a_run_is_said(panel, runs):
+    one, two = runs
+    one.best_path.write_text("no model")
+    two.resume_path.unlink()
+    panel.refresh()
+    panel.choose([one.path])
+    assert "not a checkpoint of ectkd" in panel.export_button.toolTip()
+    assert "one has finished" in panel.resume_button.toolTip()
+    panel.choose([two.path])
+    assert "two has no model yet" in panel.export_button.toolTip()
+    assert "saved no epoch to go on from" in panel.resume_button.toolTip()
 
 
 @pytest.fixture

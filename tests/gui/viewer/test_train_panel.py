@@ -117,6 +117,23 @@ def test_a_run_that_another_panel_begins_is_shown_alone(
     assert panel.start_button.isEnabled()
 
 
+def test_the_name_proposed_is_no_folder_s(panel, viewer):
+    folder = Session.of(viewer).runs_folder()
+    (folder / "teacher-1").mkdir(parents=True)  # a run whose settings are lost
+    panel.refresh_runs()
+    assert panel.name.text() == "teacher-2"
+
+
+def test_classify_refuses_a_model_that_is_a_text(viewer, qtbot, tmp_path):
+    label(viewer, ["a", "b"])
+    (tmp_path / "best.safetensors").write_text("no model")
+    classify = ClassifyPanel(viewer)
+    qtbot.addWidget(classify)
+    classify.model.setValue(tmp_path)
+    assert not classify.start_button.isEnabled()
+    assert "not a checkpoint of ectkd" in classify.start_button.toolTip()
+
+
 def test_a_run_without_validation_is_shown_to_its_end(
     panel, viewer, qtbot, monkeypatch
 ):
