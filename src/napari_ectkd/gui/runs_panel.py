@@ -20,6 +20,7 @@ from napari_ectkd.gui.compare_curves import CompareCurves
 from napari_ectkd.gui.duplicate_dialog import DuplicateDialog
 from napari_ectkd.gui.example_view import ExampleView
 from napari_ectkd.gui.jobs import Job
+from napari_ectkd.gui.model_export import ModelExport
 from napari_ectkd.gui.panel import Panel, set_problem
 from napari_ectkd.gui.run_table import RunsInFolder, RunTable
 from napari_ectkd.gui.session import Session
@@ -31,7 +32,6 @@ from napari_ectkd.training.run_list import (
     FoundRun,
     can_resume,
     delete_run,
-    export_model,
 )
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class RunsPanel(Panel):
         self.delete_button = QPushButton("Delete…")
         self.setup_button = QPushButton("Check my setup")
         self.status = JobStatus(self.watched)
+        self.exporting = ModelExport(self.jobs)
         self.card = QLabel(wordWrap=True)
         self.curves = CompareCurves()
         self.examples = ExampleView(self.session.palette)
@@ -144,21 +145,8 @@ class RunsPanel(Panel):
 
     def export(self) -> None:
         """Write the chosen run's model as one file."""
-        run = self.chosen()[0]
-        proposed = Path.home() / f"{run.path.name}.safetensors"
-        name, _ = QFileDialog.getSaveFileName(
-            self, "Export model", str(proposed), "Model (*.safetensors)"
-        )
-        if name:
-            self.export_to(Path(name).with_suffix(".safetensors"))
-
-    def export_to(self, out: Path) -> None:
-        """Write the chosen run's model to a file."""
-        try:
-            written = export_model(self.chosen()[0].path, out)
-            self.status.say(f"Wrote {' and '.join(path.name for path in written)}")
-        except EctkdError as error:
-            self.status.say(str(error), is_error=True)
+        self.exporting.ask(self.chosen()[0].path)
+        self._enable()
 
     def delete(self) -> None:
         """Remove the chosen runs, if that is what the user wants."""
@@ -204,6 +192,7 @@ class RunsPanel(Panel):
         ):
             buttons.addWidget(button, *divmod(number, 3))
         self.column.addLayout(buttons)
+        self.column.addWidget(self.exporting)
         self.column.addWidget(self.status)
         self.column.addWidget(self.card)
         self.column.addWidget(self.curves)
@@ -233,6 +222,7 @@ class RunsPanel(Panel):
         self.setup_button.clicked.connect(self.check_setup)
         self.watched.progressed.connect(self._on_event)
         self.watched.ended.connect(self.refresh)
+        self.exporting.job.ended.connect(self._enable)
 
     def _watch(self, path: Path) -> None:
         """Follow a run, at once or as soon as its process has said who it is."""
@@ -316,7 +306,13 @@ class RunsPanel(Panel):
             self.duplicate_button, one or busy, "A new run with these settings, changed"
         )
         no_model = one or ("" if run.info else _why_no_model(run))
-        set_problem(self.export_button, no_model, "Write the model as one file")
+        if not no_model and self.exporting.job.is_active:
+            no_model = "An export is at work"
+        set_problem(
+            self.export_button,
+            no_model,
+            "Write the model as one file: for this package, as ONNX, or torch.export",
+        )
         has_card = run is not None and Run(run.path).card_path.exists()
         no_card = one or ("" if has_card else f"{run.path.name} has not finished")
         set_problem(self.card_button, no_card, "What the model is, and how good")

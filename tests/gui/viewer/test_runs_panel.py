@@ -277,6 +277,37 @@ def test_a_new_run_is_chosen_once_it_is_there(panel, runs, qtbot, monkeypatch):
     assert [run.path for run in panel.chosen()] == [runs[1].path]
 
 
+def test_a_model_is_exported_for_other_programs(
+    panel, runs, qtbot, answering, monkeypatch, tmp_path
+):
+    file = {"path": str(tmp_path / "m.v2.onnx"), "size_bytes": 65_432}
+    answering({"files": [file | {"largest_difference": 2.5e-6}]})
+    kind = "ONNX, for any program (*.onnx)"
+    monkeypatch.setattr(
+        "napari_ectkd.gui.model_export.QFileDialog.getSaveFileName",
+        lambda *_: (str(tmp_path / "m.v2"), kind),
+    )
+    one, _ = runs
+    with qtbot.waitSignal(panel.exporting.job.ended):
+        panel.exporting.ask(one.path)
+    said = panel.exporting.status.message.text()
+    assert said.startswith("Wrote m.v2.onnx, 65 kB.")
+    assert "2.5e-06 at most" in said
+    # A file of the name that the ending makes is asked about.
+    (tmp_path / "m.v2.onnx").write_text("mine")
+    asked = []
+    monkeypatch.setattr(
+        QMessageBox,
+        "question",
+        lambda *a: asked.append(a) or QMessageBox.StandardButton.No,
+    )
+    panel.exporting.ask(one.path)
+    assert len(asked) == 1
+    assert not panel.exporting.job.is_active
+    panel.exporting.write(one.path, tmp_path / "m.safetensors")
+    assert "no checkpoint in this folder" in panel.exporting.status.message.text()
+
+
 def test_a_duplicate_that_cannot_work_is_not_started(runs, qtbot):
     one, _ = runs
     kept = one.config()
