@@ -56,7 +56,7 @@ def test_all_networks_of_monai_can_be_built_without_memory():
 def test_without_monai_its_networks_are_not_offered_and_say_what_to_install(
     monkeypatch,
 ):
-    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    monkeypatch.setattr(registry, "_is_installed", lambda name: False)
     assert not set(MONAI_MODELS) & set(model_names())
     with pytest.raises(ConfigError, match=r"pip install 'napari-ectkd\[monai\]'"):
         find_model("monai:resnet18")

@@ -150,27 +150,24 @@ class ClassesTable(QWidget):
         self.remove_button.clicked.connect(self._remove)
 
     def _fill(self, row: int, name: str, key: str, n_visible: int) -> None:
-        item = QTableWidgetItem(f"{n_visible:,}")
         is_shown = name not in self._session.hidden
-        item.setFlags(Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsEnabled)
+        item = self._cell(row, _SHOW, f"{n_visible:,}")
         item.setCheckState(
             Qt.CheckState.Checked if is_shown else Qt.CheckState.Unchecked
         )
-        item.setToolTip("How many the filters let through; uncheck to hide all")
-        self.table.setItem(row, _SHOW, item)
-        self._cell(row, _NAME, _WORDS.get(name, name))
-        self._cell(row, _KEY, key)
-        color = QColor(self._session.palette.color(name))
-        cell = self.table.item(row, _NAME)
-        cell.setForeground(color)
+        cell = self._cell(row, _NAME, _WORDS.get(name, name))
+        cell.setForeground(QColor(self._session.palette.color(name)))
         cell.setToolTip(_TIPS.get(name, "Particles of this class"))
+        self._cell(row, _KEY, key)
 
-    def _cell(self, row: int, column: int, text: str) -> None:
-        item = QTableWidgetItem(text)
-        item.setFlags(Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsEnabled)
-        if column > _NAME:
-            item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.table.setItem(row, column, item)
+    def _cell(self, row: int, column: int, text: str) -> QTableWidgetItem:
+        """Return the item of a cell, with this text."""
+        item = self.table.item(row, column)
+        if item is None:
+            item = _new_item(column)
+            self.table.setItem(row, column, item)
+        item.setText(text)
+        return item
 
     def _on_checked(self, item: QTableWidgetItem) -> None:
         if item.column() != _SHOW:
@@ -228,3 +225,15 @@ class ClassesTable(QWidget):
             self._session.said.emit(str(error), True)
             return False
         return True
+
+
+def _new_item(column: int) -> QTableWidgetItem:
+    item = QTableWidgetItem()
+    kind = Qt.ItemFlag.ItemIsSelectable
+    if column == _SHOW:
+        kind = Qt.ItemFlag.ItemIsUserCheckable
+        item.setToolTip("How many the filters let through; uncheck to hide all")
+    elif column > _NAME:
+        item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
+    item.setFlags(kind | Qt.ItemFlag.ItemIsEnabled)
+    return item

@@ -80,7 +80,9 @@ def layer_tomogram(layer: Any) -> Tomogram | None:
 
 def add_picks_layer(viewer: ViewerModel, tomogram: Tomogram) -> Points:
     """Add an empty points layer for the picks of a tomogram."""
-    layer = viewer.add_points(
+    from napari_ectkd.gui.points_layer import PicksLayer
+
+    layer = PicksLayer(
         ndim=3,
         name=f"{tomogram.name} picks",
         scale=(tomogram.voxel_size,) * 3,
@@ -92,7 +94,7 @@ def add_picks_layer(viewer: ViewerModel, tomogram: Tomogram) -> Points:
         projection_mode="rescale_spherical",
         metadata={KEY: {"picks_of": tomogram.name, "picks": Picks.empty()}},
     )
-    return layer
+    return viewer.add_layer(layer)
 
 
 def layer_picks_name(layer: Any) -> str | None:
@@ -140,14 +142,15 @@ def paint_picks(layer: Points, looks: Looks, tomogram: Tomogram) -> None:
         colors[:, 3] = opacity(picks, shown, overlay)
         diameters = shown_diameters(picks, shown, overlay, looks.diameter)
         visible = is_visible(picks, shown, looks.hidden, overlay, tomogram)
+        is_resized = _write(layer.size, diameters / tomogram.voxel_size)
         changes = [
+            is_resized,
             _write(layer.border_color, colors),
             _write(layer.face_color, colors * (1, 1, 1, FILL)),
-            _write(layer.size, diameters / tomogram.voxel_size),
             _write(layer.shown, visible),
         ]
         if any(changes):
-            layer.refresh(highlight=False)
+            layer.refresh(highlight=False, extent=is_resized)
     layer.current_size = looks.diameter / tomogram.voxel_size
 
 
@@ -161,7 +164,15 @@ def _write(into: NDArray, values: NDArray) -> bool:
 
 
 def _set_features(layer: Points, features: pd.DataFrame) -> None:
-    layer.features = features
+    """Give points features, column by column: napari's setter checks each for all."""
+    if list(layer.features) == list(features):
+        for name, column in features.items():
+            layer.features[name] = column
+        layer.text.refresh(layer.features)
+        layer.events.properties()
+        layer.events.features()
+    else:  # somebody added or took away a column
+        layer.features = features
     # napari would give the next point what the last one has, its id and label too.
     layer.feature_defaults = _NEW_POINT
 
@@ -198,13 +209,8 @@ def _unique_ids(
     pick_id: NDArray[np.int64], taken: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return ids with those of new (0) and pasted (repeated) points made new."""
-    if np.array_equal(pick_id, taken):
-        return pick_id
     ids = pick_id.copy()
-    _, first = np.unique(ids, return_index=True)
-    is_new = np.ones(len(ids), dtype=bool)
-    is_new[first] = False
-    is_new |= ids <= 0
+    is_new = pd.Index(ids).duplicated() | (ids <= 0)
     highest = max(int(ids.max(initial=0)), int(taken.max(initial=0)))
     ids[is_new] = highest + 1 + np.arange(int(is_new.sum()))
     return ids
@@ -305,9 +311,8 @@ def _picks_of(
 def _unmoved_kept(
     now: NDArray[np.float64], before: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return positions, Å; what was not moved keeps its own to the last digit."""
-    is_moved = (np.abs(now - before) >= 1e-3).any(axis=1)
-    return np.where(is_moved[:, None], now, before)
+    """Return coordinates, Å; what is as before keeps its value to the last digit."""
+    return np.where(np.abs(now - before) < 1e-3, before, now)
 
 
 def _numbers(column: pd.Series) -> NDArray[np.int64]:

@@ -87,7 +87,7 @@ class Picks:
         if not np.isfinite(array).all():
             raise DataError("a pick has a position that is NaN or infinite")
         numbers = np.arange(1, n + 1) if pick_id is None else np.array(pick_id)
-        if len(np.unique(numbers)) != n:
+        if not pd.Index(numbers).is_unique:  # np.unique takes a hundred times as long
             raise DataError("two picks have the same id")
         picks = cls(
             positions=array,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
@@ -167,9 +168,15 @@ MONAI_MODELS: dict[str, ModelSpec] = {
 """Networks of another package, by name, for those who have it."""
 
 
+@cache
+def _is_installed(package: str) -> bool:
+    """Return whether a package is there; the window asks at each of its changes."""
+    return find_spec(package) is not None
+
+
 def available_models() -> list[ModelSpec]:
     """Return all networks that can be built here."""
-    others = [s for s in MONAI_MODELS.values() if find_spec(s.package) is not None]
+    others = [s for s in MONAI_MODELS.values() if _is_installed(s.package)]
     return [*MODELS.values(), *others]
 
 
@@ -191,7 +198,7 @@ def find_model(name: str) -> ModelSpec:
         raise ConfigError(
             f"no network called {name!r}; there are {', '.join(model_names())}"
         )
-    if spec.package and find_spec(spec.package) is None:
+    if spec.package and not _is_installed(spec.package):
         raise ConfigError(
             f"{name} needs the package {spec.package}: "
             f"pip install 'napari-ectkd[{spec.package}]'"
