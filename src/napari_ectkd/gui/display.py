@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
+
+from napari_ectkd.gui.lazy_volume import LazyVolume
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,8 +43,8 @@ class DisplaySettings:
     is_negative: bool = False
 
 
-class DisplayedVolume:
-    """An array for napari, `(z, y, x)` float32, computed where it is looked at.
+class DisplayedVolume(LazyVolume):
+    """A tomogram as an array for napari, `(z, y, x)` float32.
 
     Parameters
     ----------
@@ -55,44 +57,22 @@ class DisplayedVolume:
     def __init__(
         self, tomogram: Tomogram, settings: DisplaySettings | None = None
     ) -> None:
+        super().__init__(tomogram.shape)
         self.tomogram = tomogram
         self.settings = settings or DisplaySettings()
-        self.shape = tomogram.shape
-        self.ndim = 3
-        self.dtype = np.dtype(np.float32)
 
-    @property
-    def size(self) -> int:
-        """Number of voxels."""
-        return math.prod(self.shape)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __array__(
-        self, dtype: Any = None, copy: bool | None = None
-    ) -> NDArray[np.float32]:
-        """Return the whole volume; napari asks for it in 3D."""
-        volume = self[:, :, :]
-        return volume if dtype is None else volume.astype(dtype)
-
-    def __getitem__(self, key: Any) -> NDArray[np.float32]:
+    def part(self, region: list[int | slice]) -> NDArray[np.float32]:
         """Return the voxels of integers and slices, smoothed along the slices."""
-        parts = list(key) if isinstance(key, tuple) else [key]
-        if Ellipsis in parts:
-            at = parts.index(Ellipsis)
-            parts[at : at + 1] = [slice(None)] * (4 - len(parts))
-        parts += [slice(None)] * (3 - len(parts))
         half = round(self.settings.slab / self.tomogram.voxel_size / 2)
-        region, averaged = [], []
-        for axis, (part, n) in enumerate(zip(parts, self.shape, strict=True)):
-            if isinstance(part, slice):
-                region.append(part)
+        wider, averaged = [], []
+        for axis, (place, n) in enumerate(zip(region, self.shape, strict=True)):
+            if isinstance(place, slice):
+                wider.append(place)
             else:
-                center = int(part) % n
-                region.append(slice(max(center - half, 0), center + half + 1))
+                center = int(place) % n
+                wider.append(slice(max(center - half, 0), center + half + 1))
                 averaged.append(axis)
-        voxels = np.asarray(self.tomogram.voxels[tuple(region)], dtype=np.float32)
+        voxels = np.asarray(self.tomogram.voxels[tuple(wider)], dtype=np.float32)
         image = voxels.mean(axis=tuple(averaged)) if averaged else voxels
         if not np.isfinite(image).all():
             image = np.nan_to_num(image, posinf=0.0, neginf=0.0)

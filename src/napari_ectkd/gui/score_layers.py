@@ -6,12 +6,12 @@ of the grid as its scale and the grid's first position as its shift.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_ectkd.gui.layers import AXES, KEY
+from napari_ectkd.gui.lazy_volume import LazyVolume
 from napari_ectkd.gui.palette import rgb
 from napari_ectkd.io.scores import open_scores
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from napari_ectkd.io.scores import Scores
 
 
-class ClassProbability:
-    """An array for napari, `(z, y, x)` float32, computed in the slab looked at.
+class ClassProbability(LazyVolume):
+    """Probabilities of a class as an array for napari, `(z, y, x)` float32.
 
-    Where nothing was searched it is 0.
+    They are computed in the slab looked at; where nothing was searched they are 0.
 
     Parameters
     ----------
@@ -40,44 +40,23 @@ class ClassProbability:
     """
 
     def __init__(self, scores: Scores, index: int) -> None:
+        super().__init__(scores.logits.shape[1:])
         self._scores, self._index = scores, index
         self._slab: tuple[int, NDArray[np.float32]] | None = None
-        self.shape: tuple[int, ...] = tuple(scores.logits.shape[1:])
-        self.ndim = 3
-        self.dtype = np.dtype(np.float32)
 
-    @property
-    def size(self) -> int:
-        """Number of positions."""
-        return math.prod(self.shape)
+    def part(self, region: list[int | slice]) -> NDArray[np.float32]:
+        """Return the probabilities at integers and slices."""
+        depth, *sides = region
+        if not isinstance(depth, slice):
+            return self._plane(int(depth) % self.shape[0], sides)
+        planes = range(*depth.indices(self.shape[0]))
+        form = np.broadcast_to(np.float32(0), self.shape)[tuple(region)]
+        found = np.empty(form.shape, np.float32)
+        for number, z in enumerate(planes):
+            found[number] = self._plane(z, sides)
+        return found
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __array__(
-        self, dtype: Any = None, copy: bool | None = None
-    ) -> NDArray[np.float32]:
-        """Return all of this class; napari asks for it in 3D."""
-        volume = self[:, :, :]
-        return volume if dtype is None else volume.astype(dtype)
-
-    def __getitem__(self, key: Any) -> NDArray[np.float32]:
-        """Return the probabilities at integers and slices, as numpy would."""
-        parts = list(key) if isinstance(key, tuple) else [key]
-        if Ellipsis in parts:
-            at = parts.index(Ellipsis)
-            parts[at : at + 1] = [slice(None)] * (4 - len(parts))
-        parts += [slice(None)] * (3 - len(parts))
-        if isinstance(parts[0], slice):
-            planes = range(*parts[0].indices(self.shape[0]))
-            form = np.broadcast_to(np.float32(0), self.shape)[tuple(parts)]
-            found = np.empty(form.shape, np.float32)
-            for number, z in enumerate(planes):
-                found[number] = self._plane(z, parts[1:])
-            return found
-        return self._plane(int(parts[0]) % self.shape[0], parts[1:])
-
-    def _plane(self, z: int, parts: list[Any]) -> NDArray[np.float32]:
+    def _plane(self, z: int, sides: list[int | slice]) -> NDArray[np.float32]:
         """Return (a part of) a plane, from the slab in which it is stored."""
         depth = int(self._scores.logits.chunks[1])
         first = z - z % depth
@@ -85,7 +64,7 @@ class ClassProbability:
             region = (slice(first, first + depth), slice(None), slice(None))
             found = np.nan_to_num(self._scores.probability(self._index, region))
             self._slab = first, found
-        plane: NDArray[np.float32] = self._slab[1][z - first][tuple(parts)]
+        plane: NDArray[np.float32] = self._slab[1][z - first][tuple(sides)]
         return plane
 
 
