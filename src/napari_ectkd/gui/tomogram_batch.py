@@ -270,13 +270,15 @@ class TomogramBatch(QObject):
     def _take(self, row: ManifestEntry) -> None:
         """Put what was found in an open tomogram into the session; labels stay."""
         found = read_picks(self.folder / row.star)
-        if not self._has_set_overlay:
+        known = self._session.overlay.diameters
+        # A project that took some of it on an earlier day holds what was chosen since.
+        if not self._has_set_overlay and not (self._taken and known):
             info = read_info(self._model)
-            diameters = {**self._session.overlay.diameters, **info.diameters}
+            diameters = {**known, **info.diameters}
             self._session.set_overlay(
                 min_confidence=info.min_confidence, diameters=diameters
             )
-            self._has_set_overlay = True
+        self._has_set_overlay = True
         if self.is_sweep:
             self.n_new += self._session.book.take_swept(row.name, found)
         else:

@@ -120,6 +120,9 @@ def test_results_of_an_earlier_day_are_listed_again(
     panel.what.setValue("sweep")
     panel.tomograms.choose([folder / "a.mrc", folder / "c.mrc"])
     start(panel, qtbot)
+    assert panel.session.overlay.diameters == {"ring": 60, "shell": 60}  # the model's
+    panel.session.set_overlay(min_confidence=0.35, diameters={"ring": 90.0})
+    assert panel.session.save()
     viewer = make_napari_viewer(show=True)
     later = ClassifyPanel(viewer)
     viewer.window.add_dock_widget(later, name="Classify")
@@ -131,6 +134,8 @@ def test_results_of_an_earlier_day_are_listed_again(
     later.area.ensureWidgetVisible(later.table)
     qtbot.mouseClick(later.table.open_button, LEFT)
     assert len(later.session.picks("c")) == int(states(later)["c"][1])
+    assert later.session.overlay.min_confidence == 0.35  # as it was chosen
+    assert later.session.overlay.diameters == {"ring": 90}
     later.session.save()
 
 
