@@ -64,6 +64,11 @@ def trial_run(run: Run, number: int) -> Run:
     return Run(run.path / f"trial-{number:02d}")
 
 
+def trial_runs(run: Run) -> list[Run]:
+    """Return the runs of a search's trials in order; of anything else, none."""
+    return [Run(path) for path in sorted(run.path.glob("trial-*")) if path.is_dir()]
+
+
 def write_front(run: Run, rows: Sequence[dict[str, Any]]) -> None:
     """Write `front.json` and `front.csv` into a search's folder.
 

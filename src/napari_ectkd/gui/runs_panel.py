@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QPushButton,
 )
 
+from napari_ectkd.distillation.front import trial_runs
 from napari_ectkd.errors import EctkdError, FormatError
 from napari_ectkd.events import EpochEnd, Saved
 from napari_ectkd.gui.compare_curves import CompareCurves
@@ -268,7 +269,14 @@ class RunsPanel(Panel):
         runs = self.chosen()
         self.card.hide()
         self.curves.setVisible(bool(runs))
-        self.curves.show_runs([run.path for run in runs])
+        # A search learns nothing itself, but its trials do.
+        self.curves.show_runs(
+            [
+                part.path
+                for run in runs
+                for part in trial_runs(Run(run.path)) or [Run(run.path)]
+            ]
+        )
         one = runs[0] if len(runs) == 1 else None
         has_examples = one is not None and Run(one.path).examples_path.exists()
         self.examples.setVisible(has_examples)

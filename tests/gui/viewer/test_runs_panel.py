@@ -164,6 +164,18 @@ def test_the_log_of_a_long_run_is_read_without_drawing_each_epoch(
     assert list(loss.getData()[0]) == list(range(1, n))
 
 
+def test_a_search_is_shown_by_the_curves_of_its_trials(panel, runs):
+    folder = runs[0].path.parent
+    search = make_run(folder, "search", 0, Finished())
+    for number in (1, 2):
+        make_run(search.path, f"trial-{number:02d}", number + 1, Finished())
+    panel.refresh()
+    panel.choose([search.path])
+    curves = panel.curves.plot.plotItem.listDataItems()
+    assert [curve.name() for curve in curves] == ["trial-01", "trial-02"]
+    assert [len(curve.getData()[0]) for curve in curves] == [2, 3]
+
+
 def of_members():
     """Two members of two epochs, the second one resumed after its first."""
     for number, member in ((1, 1), (2, 1), (3, 2), (4, 2), (4, 2)):
