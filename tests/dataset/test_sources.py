@@ -1,5 +1,6 @@
 """Data sets in their three forms, written here by mrcfile and starfile alone."""
 
+import os
 import warnings
 
 import mrcfile
@@ -238,6 +239,20 @@ def test_data_of_other_boxes_cannot_be_joined(load, write_stacks, noise, info):
     other = write_stacks("other", volumes, ["a", "b"], **info)
     with pytest.raises(DataError, match="cannot be one data set"):
         load(data=[write_stacks(), other])
+
+
+def test_a_folder_may_have_more_files_than_a_process_may_open(load, write_folder):
+    resource = pytest.importorskip("resource")
+    folder = write_folder()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    probe = os.dup(0)  # the next number is free: few more files can be open
+    os.close(probe)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (probe + 4, before[1]))
+    try:
+        data, _ = load(data=[folder])
+        assert data.read(np.arange(len(data))).shape == (len(LABELS), BOX, BOX, BOX)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_mixed_boxes_in_a_folder_are_an_error(load, write_folder, noise):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     from napari_ectkd.dataset.config import DataConfig
     from napari_ectkd.dataset.subtomograms import Mode
@@ -90,7 +91,7 @@ def load_folder(
                 f"{file}: {' × '.join(map(str, volume.voxels.shape))} voxels; all "
                 f"subtomograms must be cubes of one size ({shape[0]}³ in {files[0][0]})"
             )
-        volumes.append(volume.voxels)
+        volumes.append(_SubtomogramFile(file, volume.voxels.shape, volume.voxels.dtype))
         sizes.append(checked_voxel_size(volume, config.voxel_size))
         if number % 500 == 499:
             yield Progress(stage="open", done=number + 1, total=len(files))
@@ -100,13 +101,34 @@ def load_folder(
             "set; resample them, or state the one that is right (--voxel-size)"
         )
     return without_place(
-        volumes,
+        cast("list[NDArray]", volumes),  # all that is asked of them is what arrays do
         [label for _, label in files],
         mode="subtomogram" if config.normalize == "subtomogram" else "data",
         sign=-1 if config.invert else 1,
         voxel_size=float(np.median(sizes)),
         tilt_range=config.tilt_range,
     )
+
+
+@dataclass(frozen=True)
+class _SubtomogramFile:
+    """A subtomogram that is read when it is asked for.
+
+    A memory map keeps its file open, and a process may have some thousand, or only 256,
+    files open at once.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[Any]:
+        voxels = np.array(open_volume(self.path).voxels, dtype=dtype)
+        if voxels.shape != self.shape:
+            raise FormatError(f"{self.path}: has changed since it was opened")
+        return voxels
 
 
 def without_place(
