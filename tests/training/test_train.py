@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.dataset.sources import load_dataset
@@ -165,6 +165,11 @@ def test_a_broken_state_is_an_error(learn, tmp_path):
     run.resume_path.write_bytes(run.best_path.read_bytes())  # weights alone
     with pytest.raises(FormatError, match="cannot be resumed"):
         load_state(run.resume_path, model, optimizer, schedule)
+    save_file({"model.weight": torch.zeros(2, 2)}, path)  # no header at all
+    with pytest.raises(FormatError, match="cannot be resumed"):
+        load_state(path, torch.nn.Linear(2, 2, bias=False), optimizer, schedule)
+    with pytest.raises(FormatError, match="cannot be resumed"):
+        load_state(tmp_path / "none.safetensors", model, optimizer, schedule)
 
 
 @pytest.mark.parametrize("at", [1, 2])

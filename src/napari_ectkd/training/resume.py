@@ -86,7 +86,14 @@ def load_state(
         )
         schedule.load_state_dict(json.loads(header["schedule"]))
         facts: dict[str, Any] = json.loads(header["facts"])
-    except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise FormatError(
             f"{path}: cannot be resumed ({error}); start a new run"
         ) from error
