@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -181,3 +182,33 @@ def test_a_run_that_saved_nothing_is_begun_anew(tmp_path, other):
     run.log(Failed(message="no such data set"))
     run.create({"n": 2})
     assert run.config() == {"n": 2}
+
+
+def test_a_line_cut_off_within_a_letter_is_left_out(job):
+    job.begin()
+    job.log(NOTE)
+    line = NOTE.line().encode()
+    with job.events_path.open("ab") as file:
+        file.write(line[: line.index("Å".encode()) + 1])
+    assert list(job.events()) == [NOTE]
+    assert job.state() == "running"
+    job.begin()
+    job.log(EPOCH)
+    assert list(job.events()) == [NOTE, EPOCH]
+
+
+def test_a_process_of_another_machine_may_have_the_same_number(job):
+    job.begin()
+    facts = json.loads((job.path / "process.json").read_text())
+    facts["host"] = "another-machine"
+    (job.path / "process.json").write_text(json.dumps(facts))
+    with pytest.raises(ConfigError, match="another process is at work"):
+        job.begin()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full disk to write to")
+def test_a_full_disk_is_said(job):
+    job.begin()
+    job.events_path.symlink_to("/dev/full")
+    with pytest.raises(WriteError, match=r"events\.jsonl.*disk with room"):
+        job.log(NOTE)

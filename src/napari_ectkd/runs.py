@@ -29,7 +29,7 @@ from napari_ectkd.events import (
     Finished,
     parse_event,
 )
-from napari_ectkd.io.atomic import atomic_path, make_folder
+from napari_ectkd.io.atomic import atomic_path, cannot_write, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,15 +108,25 @@ class JobFolder:
             )
 
     def log(self, event: Event) -> None:
-        """Append an event to the log."""
-        with self.events_path.open("a", encoding="utf-8") as file:
-            file.write(event.line() + "\n")
+        """Append an event to the log.
+
+        Raises
+        ------
+        WriteError
+            If the log cannot be written.
+        """
+        try:
+            with self.events_path.open("a", encoding="utf-8") as file:
+                file.write(event.line() + "\n")
+        except OSError as error:
+            raise cannot_write(self.events_path, error) from error
 
     def events(self) -> Iterator[Event]:
         """Yield the events logged so far; a half-written last line is left out."""
         if not self.events_path.exists():
             return
-        with self.events_path.open(encoding="utf-8") as file:
+        # What was cut off within a character is cut off: its line is left out below.
+        with self.events_path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
                 if line.endswith("\n"):
                     try:
@@ -177,17 +187,25 @@ class JobFolder:
 
     def _is_elsewhere(self) -> bool:
         """Whether another living process does the job."""
-        return self.is_running() and self._process()["pid"] != os.getpid()
+        facts = self._process()
+        # On two machines, or in two containers, processes may have the same number.
+        is_here = facts.get("host", platform.node()) == platform.node()
+        is_ours = is_here and facts.get("pid") == os.getpid()
+        return self.is_running() and not is_ours
 
     def _end_last_line(self) -> None:
         """End a line that a killed process left half-written: the next is another."""
-        if self.events_path.exists():
+        if not self.events_path.exists():
+            return
+        try:
             with self.events_path.open("rb+") as file:
                 size = file.seek(0, os.SEEK_END)
                 if size:
                     file.seek(size - 1)
                     if file.read(1) != b"\n":
                         file.write(b"\n")
+        except OSError as error:
+            raise cannot_write(self.events_path, error) from error
 
     def _process(self) -> dict[str, Any]:
         try:
