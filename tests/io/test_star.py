@@ -335,3 +335,18 @@ def test_a_file_that_cannot_be_written(file):
     file.write_text("a file, where a folder would have to be")
     with pytest.raises(WriteError, match=r"cannot write .*below.star"):
         write_picks(file / "below.star", Picks.empty(), 1)
+
+
+def test_picks_without_a_number_are_numbered_anew(tmp_path):
+    path = tmp_path / "picks.star"
+    table = pd.DataFrame(
+        {
+            "rlnCoordinateX": [1.0, 2.0],
+            "rlnCoordinateY": [1.0, 2.0],
+            "rlnCoordinateZ": [1.0, 2.0],
+            "rlnPixelSize": [10.0, 10.0],
+            "ectkdPickId": ["7", "nan"],
+        }
+    )
+    starfile.write({"particles": table}, path)
+    assert list(read_picks(path).pick_id) == [1, 2]

@@ -125,9 +125,10 @@ def read_picks(
     foreign = table.drop(columns=[c for c in table if c in known]).apply(as_numbers)
     pick_id = None
     if PICK_ID in table:
-        pick_id = _numbers(path, table, [PICK_ID])[:, 0].astype(np.int64)
-        if len(np.unique(pick_id)) != len(pick_id):
-            pick_id = None  # two files were pasted together
+        numbers = _numbers(path, table, [PICK_ID])[:, 0]
+        # Else two files were pasted together, or a program left the number out.
+        if np.isfinite(numbers).all() and len(np.unique(numbers)) == len(numbers):
+            pick_id = numbers.astype(np.int64)
     return Picks.create(
         positions,
         names.to_numpy(dtype=object),
