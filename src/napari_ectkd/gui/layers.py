@@ -139,9 +139,11 @@ def paint_picks(layer: Points, looks: Looks, tomogram: Tomogram) -> None:
         _set_features(layer, layer.features.assign(**{"class": _column(words)}))
     if len(picks):
         colors = _rgba(looks.palette, shown)
-        colors[:, 3] = opacity(picks, shown, overlay)
-        diameters = shown_diameters(picks, shown, overlay, looks.diameter)
         visible = is_visible(picks, shown, looks.hidden, overlay, tomogram)
+        # In 3D napari draws points that are not shown too: these have no size, and the
+        # dot that is left of them no color.
+        colors[:, 3] = opacity(picks, shown, overlay) * visible
+        diameters = shown_diameters(picks, shown, overlay, looks.diameter) * visible
         is_resized = _write(layer.size, diameters / tomogram.voxel_size)
         changes = [
             is_resized,

@@ -402,3 +402,24 @@ def test_what_is_wrong_with_a_star_file_is_said_where_it_is_seen(
 
 def test_panels_of_a_window_share_a_session(panel):
     assert Session.of(panel.session.viewer) is panel.session
+
+
+def test_hidden_picks_are_not_drawn_in_3d_either(panel):
+    session, viewer = panel.session, panel.session.viewer
+    places = [[100.0, 100, 100], [100.0, 300, 300]]
+    session.set_picks("tomo", Picks.create(places, "tomo", label=["red", "blue"]))
+    session.set_color("red", "#ff0000")
+    session.set_color("blue", "#0000ff")
+    session.layers.image("tomo").visible = False
+    viewer.dims.ndisplay = 3
+
+    def is_drawn():
+        picture = viewer.screenshot().astype(int)
+        difference = picture[..., 0] - picture[..., 2]
+        return bool((difference > 60).any()), bool((difference < -60).any())
+
+    assert is_drawn() == (True, True)
+    session.set_hidden({"red"})
+    assert is_drawn() == (False, True)
+    session.set_hidden(set())
+    assert is_drawn() == (True, True)
