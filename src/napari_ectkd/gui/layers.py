@@ -80,9 +80,7 @@ def layer_tomogram(layer: Any) -> Tomogram | None:
 
 def add_picks_layer(viewer: ViewerModel, tomogram: Tomogram) -> Points:
     """Add an empty points layer for the picks of a tomogram."""
-    from napari_ectkd.gui.points_layer import PicksLayer
-
-    layer = PicksLayer(
+    return viewer.add_points(
         ndim=3,
         name=f"{tomogram.name} picks",
         scale=(tomogram.voxel_size,) * 3,
@@ -94,7 +92,6 @@ def add_picks_layer(viewer: ViewerModel, tomogram: Tomogram) -> Points:
         projection_mode="rescale_spherical",
         metadata={KEY: {"picks_of": tomogram.name, "picks": Picks.empty()}},
     )
-    return viewer.add_layer(layer)
 
 
 def layer_picks_name(layer: Any) -> str | None:
