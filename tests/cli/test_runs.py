@@ -6,6 +6,7 @@ import time
 
 from safetensors.torch import load_file
 
+from napari_ectkd.cli.app import run
 from napari_ectkd.events import Noted, Progress
 from napari_ectkd.models.checkpoint import read_info
 from napari_ectkd.runs import Run
@@ -71,3 +72,16 @@ def is_inside_epoch_2(run):
         and 0 < event.done < event.total
         for event in run.events()
     )
+
+
+def test_a_run_is_claimed_before_torch_is_loaded(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    states = []
+
+    def carry_out(begun, *_args, **_more):
+        states.append(begun.state())
+        return {}
+
+    monkeypatch.setattr("napari_ectkd.cli.worker.carry_out", carry_out)
+    assert run(["train", "--data", str(tmp_path), "--out", str(out)]) == 0
+    assert states == ["running"]

@@ -152,9 +152,12 @@ def _carry_out(
             run, where.processes, console, is_resumed=is_resumed
         )
     else:
+        # At once: torch takes seconds to load, and a second start in the same folder
+        # would meanwhile put its settings in place of these.
+        run.begin()
         from napari_ectkd.cli.worker import carry_out
 
-        result = carry_out(run, console, is_resumed=is_resumed)
+        result = carry_out(run, console, is_resumed=is_resumed, was_queued=True)
     show_model(console, result)
     if "comparison" in result:
         show_comparison(console, result["comparison"])
