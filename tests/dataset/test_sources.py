@@ -245,14 +245,18 @@ def test_a_folder_may_have_more_files_than_a_process_may_open(load, write_folder
     resource = pytest.importorskip("resource")
     folder = write_folder()
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    probe = os.dup(0)  # the next number is free: few more files can be open
-    os.close(probe)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (probe + 4, before[1]))
+    opened = [int(name) for name in os.listdir("/dev/fd")]
+    limit = max(opened) + 5
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+    # Four numbers stay free, wherever they are.
+    filling = [os.dup(0) for _ in range(limit - len(opened) - 4)]
     try:
         data, _ = load(data=[folder])
         assert data.read(np.arange(len(data))).shape == (len(LABELS), BOX, BOX, BOX)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for number in filling:
+            os.close(number)
 
 
 def test_mixed_boxes_in_a_folder_are_an_error(load, write_folder, noise):
