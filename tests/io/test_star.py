@@ -268,7 +268,9 @@ def test_pasted_files_are_numbered_anew(file):
     [
         ("", "not a STAR file"),
         ("hello\nworld\n", "not a STAR file"),
-        ("data_\n", "no particles|not a readable STAR"),
+        ("data_\n", "no columns in it"),
+        ("data_particles\n1 2 3\n", "no columns in it"),
+        ("data_particles\n\nloop_\n1 2 3\n", "no columns in it"),
         ("data_particles\n\nloop_\n_rlnCoordinateX #1\n", "no particles"),
         ("data_particles\n\nloop_\n_rlnFoo\n1\n", "no column rlnCoordinateZ.*rlnFoo"),
         (

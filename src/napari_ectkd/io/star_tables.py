@@ -35,7 +35,7 @@ def read_tables(path: Path) -> dict[str, pd.DataFrame]:
     FileMissingError
         If there is no such file.
     FormatError
-        If it is no STAR file.
+        If it is no STAR file, or has no columns.
     """
     import starfile
 
@@ -47,6 +47,11 @@ def read_tables(path: Path) -> dict[str, pd.DataFrame]:
             raise FormatError(f"{path.name}: not a STAR file (no data_ block in it)")
         # As text, so that columns of other programs come back as they were.
         columns = re.findall(r"^_(\S+)", text, re.MULTILINE)
+        if not columns:
+            raise FormatError(
+                f"{path.name}: no columns in it (lines such as _rlnCoordinateX); "
+                "export it again"
+            )
         blocks = starfile.read(path, always_dict=True, parse_as_string=columns)
     except (ValueError, LookupError, TypeError, OSError) as error:
         if isinstance(error, FormatError):
