@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from napari_ectkd.events import EpochEnd
 from napari_ectkd.models.checkpoint import read_info
 from napari_ectkd.runs import JobFolder, Run
-from napari_ectkd.training import loop
+from napari_ectkd.training import keeping, loop
 
 PHANTOMS = ["barrel", "disc", "dumbbell", "helix", "ring", "shell", "tripod"]
 
@@ -176,7 +176,7 @@ def test_picks_as_a_data_set(ectkd, work, tmp_path):
 
 
 def test_a_run_goes_on_by_its_own_settings(ectkd, work, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_SAVES", 0)
+    monkeypatch.setattr(keeping, "SECONDS_BETWEEN_SAVES", 0)
     arguments = ["--data", work / "data", "--model", "compact", "--epochs", 3]
     arguments += ["--batch-size", 8, "--precision", "float32"]
     assert ectkd("train", *arguments, "--out", tmp_path / "whole").code == 0
@@ -212,19 +212,19 @@ def test_a_run_goes_on_by_its_own_settings(ectkd, work, tmp_path, monkeypatch):
 
 
 def test_distillation_goes_on_too(ectkd, work, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_SAVES", 0)
+    monkeypatch.setattr(keeping, "SECONDS_BETWEEN_SAVES", 0)
     run = Run(tmp_path / "student")
-    real = loop.save_state
+    real = keeping.save_state
 
     def cancelling(*args):
         real(*args)
         run.request_cancel()
 
-    monkeypatch.setattr(loop, "save_state", cancelling)
+    monkeypatch.setattr(keeping, "save_state", cancelling)
     arguments = ["--teacher", work / "teacher", "--data", work / "data"]
     arguments += ["--out", run.path, "--epochs", 2, "--batch-size", 8]
     assert ectkd("distill", *arguments).code == 130
-    monkeypatch.setattr(loop, "save_state", real)
+    monkeypatch.setattr(keeping, "save_state", real)
     assert ectkd("distill", "--out", run.path, "--resume").code == 0
     assert [e.epoch for e in run.events() if isinstance(e, EpochEnd)] == [1, 2]
 

@@ -30,7 +30,7 @@ from napari_ectkd.models.checkpoint import (
 from napari_ectkd.runs import Run
 from napari_ectkd.simulation.config import SubtomogramSimulation
 from napari_ectkd.simulation.subtomograms import simulate_subtomograms
-from napari_ectkd.training import loop
+from napari_ectkd.training import keeping
 from napari_ectkd.training.batches import Material
 from napari_ectkd.training.objective import Batch
 
@@ -349,7 +349,7 @@ def test_errors_that_can_come_at_the_call_do(learn, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_student_also_with_a_break(learn, monkeypatch):
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_SAVES", 0)
+    monkeypatch.setattr(keeping, "SECONDS_BETWEEN_SAVES", 0)
     list(learn("whole")[0])
     cancel = Cancel()
     stream, part = learn("part", cancel=cancel)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from napari_ectkd.events import Cancel, CancelledError, EpochEnd, Finished, Progress
 from napari_ectkd.models.checkpoint import read_info
-from napari_ectkd.training import loop
+from napari_ectkd.training import keeping
 from napari_ectkd.training.config import TrainConfig
 from napari_ectkd.training.refit import lengthened, wants_all
 
@@ -70,7 +70,7 @@ def test_the_time_left_counts_both_times():
 def test_interrupted_on_the_way_it_goes_on_to_the_same_weights(
     learn, monkeypatch, is_killed
 ):
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_SAVES", 0)
+    monkeypatch.setattr(keeping, "SECONDS_BETWEEN_SAVES", 0)
     settings = {"model": "forgetful", "epochs": 4, "refit": True}
     stream, whole = learn("whole", **settings)
     expected = next(e for e in stream if isinstance(e, Finished)).result

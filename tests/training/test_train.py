@@ -10,7 +10,7 @@ from napari_ectkd.errors import ConfigError, DataError, FileMissingError, Format
 from napari_ectkd.evaluation.metrics import calibration_error
 from napari_ectkd.events import Cancel, CancelledError, EpochEnd, Finished, Noted, Saved
 from napari_ectkd.models.checkpoint import load_checkpoint, read_info
-from napari_ectkd.training import batches, loop
+from napari_ectkd.training import batches, keeping, loop
 from napari_ectkd.training.defaults import default_epochs
 from napari_ectkd.training.objective import Batch
 from napari_ectkd.training.resume import load_state
@@ -111,7 +111,7 @@ def test_the_same_seed_gives_the_same_weights(learn):
 @pytest.mark.parametrize("how", ["cancel", "kill"])
 def test_an_interrupted_run_goes_on_to_the_same_weights(learn, monkeypatch, model, how):
     # One of them has dropout: its draws must go on too.
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_SAVES", 0)
+    monkeypatch.setattr(keeping, "SECONDS_BETWEEN_SAVES", 0)
     settings = {"model": model, "epochs": 3}
     stream, whole = learn("whole", **settings)
     uninterrupted = list(stream)

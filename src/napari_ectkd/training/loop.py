@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,14 +14,14 @@ from napari_ectkd.devices import choose_precision, compiler_problem, used_memory
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.evaluation.metrics import class_report, confusion_matrix
 from napari_ectkd.events import EpochEnd, Noted, Progress, Saved
-from napari_ectkd.models.checkpoint import save_checkpoint
 from napari_ectkd.models.inference import infer_logits, to_device
 from napari_ectkd.models.narrow import has_narrow_convolution
 from napari_ectkd.models.registry import find_model
 from napari_ectkd.training.defaults import default_epochs
 from napari_ectkd.training.examples import N_EXAMPLES, save_examples
+from napari_ectkd.training.keeping import Keeper
 from napari_ectkd.training.optimizers import make_optimizer
-from napari_ectkd.training.resume import load_state, save_state, seed_epoch
+from napari_ectkd.training.resume import seed_epoch
 from napari_ectkd.training.step import Stepper, Tally
 from napari_ectkd.training.watch import RECALL, Watch
 from napari_ectkd.training.workers import Workers, choose_worker_device
@@ -42,22 +41,6 @@ if TYPE_CHECKING:
     from napari_ectkd.training.objective import Objective
 
 MOST_VALIDATIONS = 60
-SECONDS_BETWEEN_SAVES = 20.0
-SAVING_SHARE = 20
-"""A state is saved once an epoch, or less often where it would take a twentieth of the
-time; after `SECONDS_BETWEEN_SAVES` in any case."""
-
-
-@dataclass
-class _Standing:
-    """How the run stands; saved with the state, so that it survives an interruption."""
-
-    epoch: int = 0
-    best_epoch: int = 0
-    best_loss: float = math.inf
-    best_metrics: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    most_at_once: int | None = None
 
 
 def fit(
@@ -109,7 +92,6 @@ def fit(
     """
     n_training = material.n_training
     epochs = config.epochs or default_epochs(n_training, config.batch_size)
-    patience = config.patience or max(20, epochs // 3)
     stride = math.ceil(epochs / MOST_VALIDATIONS)
     has_validation = len(material.split.validation) > 0
     device = choose_worker_device(config.device)
@@ -133,10 +115,19 @@ def fit(
         config.weight_decay,
         epochs * len(batches),
     )
-    standing = _Standing()
+    keeper = Keeper(
+        run,
+        info,
+        model,
+        optimizer,
+        schedule,
+        patience=config.patience or max(20, epochs // 3),
+        is_writing=workers.is_first,
+    )
     if is_resumed:
-        standing = _Standing(**load_state(run.resume_path, model, optimizer, schedule))
-        yield Noted(text=f"going on after epoch {standing.epoch} of {epochs}")
+        keeper.load()
+        yield Noted(text=f"going on after epoch {keeper.standing.epoch} of {epochs}")
+    standing = keeper.standing
     if workers.n > 1:
         yield Noted(text=_say_workers(workers, device, config.batch_size))
     if workers.is_first and not is_resumed:
@@ -159,7 +150,6 @@ def fit(
     )
     watch = Watch(len(material.classes), epochs)
     started = time.monotonic() - standing.seconds
-    last_save, seconds_to_save = time.monotonic(), 0.0
     while standing.epoch < epochs:
         epoch = standing.epoch + 1
         metrics = yield from _train_epoch(
@@ -192,29 +182,8 @@ def fit(
             seconds_left=left,
         )
         yield from watch.look(epoch, metrics)
-        marked = info.model_copy(update={"epoch": epoch, "metrics": metrics})
-        # Without validation the last weights are all there is to choose from.
-        improves = is_last and not has_validation
-        if "val_loss" in metrics:
-            improves = metrics["val_loss"] < standing.best_loss
-            standing.best_loss = min(metrics["val_loss"], standing.best_loss)
-        if improves:
-            standing.best_epoch, standing.best_metrics = epoch, metrics
-            if workers.is_first:
-                save_checkpoint(run.best_path, model, marked)
-        is_patient = epoch - standing.best_epoch < patience or not standing.best_epoch
-        is_over = is_last or not is_patient
-        pause = min(SECONDS_BETWEEN_SAVES, SAVING_SHARE * seconds_to_save)
-        is_time = time.monotonic() - last_save > pause
-        # The first epoch is saved at once, so that any later kill can be resumed.
-        is_due = is_over or is_time or not run.resume_path.exists()
-        if is_due and workers.is_first:
-            start = time.monotonic()
-            save_checkpoint(run.last_path, model, marked)
-            save_state(run.resume_path, model, optimizer, schedule, vars(standing))
-            last_save = time.monotonic()
-            seconds_to_save = last_save - start
-        if not is_patient:
+        keeper.keep(metrics, is_last=is_last)
+        if not keeper.is_patient():
             yield Noted(
                 text=f"stopped after epoch {epoch}: no lower validation loss since "
                 f"epoch {standing.best_epoch}"
