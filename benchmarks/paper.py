@@ -89,7 +89,7 @@ SMALL = Grid(
     voxel_size=10.0,
     labels=96,
     test=200,
-    snrs=(0.5, 0.1),
+    snrs=(0.5, 0.3),
     tilts=(60, 40),
     settings={"batch_size": 24, "epochs": 25},
     # At its own rate, 0.001, DSRF3D-v2 stayed at chance for 600 batches of 8.
