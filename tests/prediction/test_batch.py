@@ -102,6 +102,32 @@ def test_a_second_start_does_only_what_is_missing_or_changed(
     assert result["done"] == 6  # other settings are other work
 
 
+def test_other_tomograms_of_the_same_work_stay(work, entries):
+    first, _ = work(chosen=entries[:2])
+    result, events = work(chosen=entries[2:4])
+    assert (result["done"], result["kept"]) == (2, 2)
+    assert any("2 other tomograms" in e.text for e in notes(events))
+    assert list(manifest(work)) == ["t0", "t1", "t2", "t3"]
+    assert result["n"] > first["n"]
+    assert set(read_picks(work.out / "all.star").tomogram) == set(manifest(work))
+    assert pd.read_csv(work.out / "summary.csv")["name"].tolist() == [*manifest(work)]
+    # What is gone is not counted, and what other settings found is other work.
+    (work.out / "t0.star").unlink()
+    assert work(chosen=entries[2:4])[0]["kept"] == 3
+    work(chosen=entries[4:5], config=SweepConfig(min_confidence=0.5))
+    assert list(manifest(work)) == ["t4"]
+
+
+def test_two_at_once_in_one_folder_are_refused(work, entries):
+    tasks = make_tasks(entries[:2], work.model, CONFIG, work.out)
+    one = run_tasks(tasks, work.out, in_this_process, cancel=Cancel())
+    next(one)
+    with pytest.raises(ConfigError, match="another process is at work in this folder"):
+        work(chosen=entries[2:])
+    one.close()
+    assert work(chosen=entries[2:4])[0]["failed"] == 0
+
+
 def test_progress_says_whose_it_is(work, entries):
     entries[1].path.write_bytes(b"no tomogram")
     _, events = work(chosen=entries[:3])
@@ -217,7 +243,7 @@ def test_a_worker_killed_at_work_loses_nothing_and_does_nothing_twice(
     )
     ends = [e.done for e in events if isinstance(e, Progress)]
     assert ends == [1, 2, 3, 4, 5, 6]  # each tomogram once
-    left = {path.name for path in work.out.iterdir()}
+    left = {path.name for path in work.out.iterdir()} - {".at-work.lock"}
     assert left == {f"t{n}.star" for n in range(6)} | {
         "all.star",
         "manifest.json",

@@ -24,6 +24,7 @@ from napari_ectkd.prediction.manifest import (
     write_summary,
 )
 from napari_ectkd.prediction.task import TaskFacts, TomogramTask, run_task
+from napari_ectkd.prediction.unfinished import weights_digest
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.io.tomogram_list import TomogramEntry
     from napari_ectkd.prediction.config import ClassifyConfig
+
+_LOCK = ".at-work.lock"
 
 
 class Engine(Protocol):
@@ -111,7 +114,8 @@ def run_tasks(
     """Yield what happens while tomograms are worked on; return what came of all.
 
     What goes wrong with one does not stop the others. What an earlier start with the
-    same model, settings and tomograms has done is kept.
+    same model and settings has done is kept: of these tomograms it is not done again,
+    and of others in the folder it stays in the summary and the joint picks.
 
     Parameters
     ----------
@@ -129,10 +133,28 @@ def run_tasks(
     EctkdError
         If there is no such model, or the folder cannot be written. Raised by the call
         itself.
+    ConfigError
+        From the first event on, if another process works into the folder.
     """
     read_info(tasks[0].model)
     make_folder(out)
-    return _run_tasks(tasks, out, engine, cancel, read_manifest(out))
+    return _alone_in(out, _run_tasks(tasks, out, engine, cancel))
+
+
+def _alone_in(
+    out: Path, stream: Generator[Event, None, dict[str, Any]]
+) -> Generator[Event, None, dict[str, Any]]:
+    """Yield from a stream while no other process may work into a folder."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(out / _LOCK, blocking=False):
+            return (yield from stream)
+    except Timeout as error:
+        raise ConfigError(
+            f"{out}: another process is at work in this folder; wait until it is done, "
+            "or name another (--out)"
+        ) from error
 
 
 def in_this_process(
@@ -171,24 +193,35 @@ def _run_tasks(
     out: Path,
     engine: Engine,
     cancel: Cancel,
-    earlier: Manifest | None,
 ) -> Generator[Event, None, dict[str, Any]]:
     first = tasks[0]
     is_sweep = isinstance(first.config, SweepConfig)
+    earlier = read_manifest(out)
     before = {e.name: e for e in earlier.tomograms} if earlier else {}
+    entries = [_entry(task, before.get(task.name), out) for task in tasks]
     manifest = Manifest(
         kind="sweep" if is_sweep else "classify",
         model=first.model,
-        settings=first.config.model_dump(mode="json"),
-        tomograms=[_entry(task, before.get(task.name), out) for task in tasks],
+        weights=weights_digest(first.model),
+        settings=first.settings(),
+        tomograms=entries,
     )
+    others: list[ManifestEntry] = []
+    if earlier is not None and manifest.is_same_work(earlier):
+        others = _done_besides(tasks, earlier, out)
+        manifest = manifest.model_copy(update={"tomograms": [*others, *entries]})
     manifest.write(out)
-    states = {e.name: e for e in manifest.tomograms}
+    states = {e.name: e for e in entries}
     to_do = [task for task in tasks if states[task.name].state == "waiting"]
-    n_kept = sum(e.state == "done" for e in manifest.tomograms)
+    n_kept = sum(e.state == "done" for e in entries)
     if n_kept:
         yield Noted(text=f"{n_kept} of {len(tasks)} tomograms were done before")
-    for entry in manifest.tomograms:
+    if others:
+        yield Noted(
+            text=f"{len(others)} other tomograms that were done into this folder stay "
+            "in the summary and the joint picks"
+        )
+    for entry in entries:
         if entry.state == "failed":
             yield _failure(entry)
     started = time.monotonic()
@@ -214,7 +247,21 @@ def _run_tasks(
     write_summary(out / SUMMARY, manifest.tomograms)
     yield Saved(what="summary", path=str(out / SUMMARY))
     yield from _write_joint(manifest, out)
-    return _result(manifest, n_kept, out)
+    return _result(manifest, n_kept + len(others), out)
+
+
+def _done_besides(
+    tasks: Sequence[TomogramTask], earlier: Manifest, out: Path
+) -> list[ManifestEntry]:
+    """Return the entries of other tomograms whose picks are there."""
+    names = {task.name for task in tasks}
+    return [
+        entry
+        for entry in earlier.tomograms
+        if entry.name not in names
+        and entry.state == "done"
+        and (out / entry.star).exists()
+    ]
 
 
 def _entry(

@@ -34,18 +34,26 @@ class ManifestEntry(BaseModel, frozen=True, extra="forbid"):
 
 
 class Manifest(BaseModel, frozen=True, extra="forbid"):
-    """All tomograms of one start, in order."""
+    """All tomograms of a folder that one model has worked on in one way, in order."""
 
     version: int = 1
     kind: Literal["sweep", "classify"]
     model: Path
-    settings: dict[str, Any]
+    weights: str = Field("", description="digest of the model's checkpoint")
+    settings: dict[str, Any] = Field(description="that the results depend on")
     tomograms: list[ManifestEntry]
 
     def with_entry(self, entry: ManifestEntry) -> Manifest:
         """Return a manifest in which an entry took the place of the one it renews."""
         entries = [entry if e.name == entry.name else e for e in self.tomograms]
         return self.model_copy(update={"tomograms": entries})
+
+    def is_same_work(self, other: Manifest) -> bool:
+        """Return whether another's results are of the same model and settings."""
+        return (self.kind, self.weights) == (
+            other.kind,
+            other.weights,
+        ) and self.settings == other.settings
 
     def write(self, folder: Path) -> None:
         """Write it into its folder, whole or not at all.

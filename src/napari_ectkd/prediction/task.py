@@ -42,6 +42,12 @@ class TomogramTask(BaseModel, frozen=True, extra="forbid"):
     mask: Path | None = None
     scores: Path | None = None
 
+    def settings(self) -> dict[str, Any]:
+        """Return those settings that a result depends on, as JSON values."""
+        return self.config.model_dump(
+            mode="json", exclude={"device", "batch_size", "tile"}
+        )
+
     def key(self) -> str:
         """Return a digest of all that the result depends on.
 
@@ -50,9 +56,7 @@ class TomogramTask(BaseModel, frozen=True, extra="forbid"):
         EctkdError
             If tomogram, model or a file is not there.
         """
-        settings: dict[str, Any] = self.config.model_dump(
-            mode="json", exclude={"device", "batch_size", "tile"}
-        )
+        settings = self.settings()
         for file in (self.picks, self.mask):
             if file is not None:
                 stat = file.stat()

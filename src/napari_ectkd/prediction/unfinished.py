@@ -43,7 +43,7 @@ def work_key(model: Path, tomogram: Tomogram, settings: dict[str, Any]) -> str:
     """
     stat = tomogram.path.stat()
     facts = {
-        "model": hashlib.sha256(checkpoint_path(model).read_bytes()).hexdigest(),
+        "model": weights_digest(model),
         "tomogram": [str(tomogram.path.resolve()), stat.st_size, stat.st_mtime_ns],
         "read_as": [
             tomogram.name,
@@ -55,6 +55,17 @@ def work_key(model: Path, tomogram: Tomogram, settings: dict[str, Any]) -> str:
     }
     text = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def weights_digest(model: Path) -> str:
+    """Return a digest of a model's checkpoint.
+
+    Raises
+    ------
+    FileMissingError
+        If there is no such model.
+    """
+    return hashlib.sha256(checkpoint_path(model).read_bytes()).hexdigest()
 
 
 class Unfinished:
