@@ -25,7 +25,7 @@ STAGES = [
     "prediction",
     "refinement",
 ]
-SHARED = ["errors", "events", "devices", "runs"]
+SHARED = ["errors", "events", "devices", "jobs", "runs"]
 """Modules that serve everyone."""
 WINDOW = {"napari", "qtpy", "superqt", "magicgui", "pyqtgraph", "PyQt6", "PySide6"}
 MODULES = sorted(ROOT.rglob("*.py"))
@@ -91,9 +91,11 @@ def test_arrows(path):
         elif here in STAGES and there in STAGES:
             assert STAGES.index(there) < STAGES.index(here), says
         elif here in SHARED:
-            # `runs` writes files whole or not at all; else they stand on each other.
-            is_of_io = here == "runs" and imported.startswith("napari_ectkd.io.atomic")
-            assert is_of_io or there in ("errors", "events"), says
+            # Files are written whole or not at all; else they stand on each other.
+            is_atomic = imported.startswith("napari_ectkd.io.atomic")
+            is_of_io = is_atomic and here in ("jobs", "runs")
+            is_earlier = there in SHARED[: SHARED.index(here)]
+            assert is_of_io or is_earlier, says
             assert here not in ("errors", "events"), says
 
 
@@ -136,6 +138,7 @@ def test_settings_and_the_command_line_load_no_torch():
     light += [
         "napari_ectkd.cli.app",
         "napari_ectkd.models.registry",
+        "napari_ectkd.jobs",
         "napari_ectkd.runs",
     ]
     found = loaded(*(f"import {name}" for name in light))

@@ -16,7 +16,8 @@ from napari_ectkd.events import (
     Finished,
     Noted,
 )
-from napari_ectkd.runs import JobFolder, Run
+from napari_ectkd.jobs import JobFolder
+from napari_ectkd.runs import Run
 
 NOTE = Noted(text="Å – a note")
 EPOCH = EpochEnd(epoch=1, epochs=2, metrics={"loss": 1.0})

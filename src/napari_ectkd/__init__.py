@@ -9,6 +9,6 @@ model and batches to a checkpoint) → `distillation` (a teacher and a student t
 checkpoint) → `prediction` (a checkpoint and picks to classed picks).
 
 `cli` and `gui` sit on top and may import all of these; nothing imports them, and `gui`
-alone may import napari or Qt. `errors`, `events`, `devices` and `runs` serve everyone.
-Importing this package loads none of it.
+alone may import napari or Qt. `errors`, `events`, `devices`, `jobs` and `runs` serve
+everyone. Importing this package loads none of it.
 """

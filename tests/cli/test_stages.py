@@ -13,8 +13,9 @@ import starfile
 from safetensors.torch import load_file
 
 from napari_ectkd.events import EpochEnd
+from napari_ectkd.jobs import JobFolder
 from napari_ectkd.models.checkpoint import read_info
-from napari_ectkd.runs import JobFolder, Run
+from napari_ectkd.runs import Run
 from napari_ectkd.training import keeping, loop
 
 PHANTOMS = ["barrel", "disc", "dumbbell", "helix", "ring", "shell", "tripod"]

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from napari_ectkd.events import Cancelled, EpochEnd, Failed, Finished, Noted
-from napari_ectkd.runs import JobFolder
+from napari_ectkd.jobs import JobFolder
 
 arguments = sys.argv[1:]
 flag = "--job" if "--job" in arguments else "--out"

@@ -6,8 +6,9 @@ import pytest
 
 from napari_ectkd.errors import ConfigError, FileMissingError
 from napari_ectkd.events import Finished, Noted
+from napari_ectkd.jobs import HEARTBEAT
 from napari_ectkd.models.checkpoint import load_checkpoint
-from napari_ectkd.runs import HEARTBEAT, Run
+from napari_ectkd.runs import Run
 from napari_ectkd.training.run_list import (
     delete_run,
     export_model,

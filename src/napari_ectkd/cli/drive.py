@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_ectkd.cli.console import Console
     from napari_ectkd.events import Event
-    from napari_ectkd.runs import JobFolder
+    from napari_ectkd.jobs import JobFolder
 
 
 def drive(

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from pydantic import BaseModel, Field
 
 from napari_ectkd.cli.console import Console
-from napari_ectkd.runs import JobFolder
+from napari_ectkd.jobs import JobFolder
 
 if TYPE_CHECKING:
     from napari_ectkd.io.tomogram import Tomogram

@@ -20,7 +20,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_ectkd.devices import allocator_environment
 from napari_ectkd.events import Cancelled, Failed, Finished, Progress, parse_event
 from napari_ectkd.io.atomic import make_folder
-from napari_ectkd.runs import JobFolder
+from napari_ectkd.jobs import JobFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

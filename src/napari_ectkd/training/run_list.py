@@ -15,7 +15,7 @@ from napari_ectkd.runs import Run
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_ectkd.runs import State
+    from napari_ectkd.jobs import State
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from napari.components import ViewerModel
 from napari_ectkd.events import EpochEnd, Finished, Noted
 from napari_ectkd.gui.jobs import Job
 from napari_ectkd.gui.open_jobs import Jobs
-from napari_ectkd.runs import JobFolder
+from napari_ectkd.jobs import JobFolder
 
 WORKER = Path(__file__).parents[1] / "fake_worker.py"
 

@@ -470,7 +470,7 @@ def answering(monkeypatch, tmp_path):
         line = Finished(result=result).line()
         script.write_text(
             "import sys, pathlib\n"
-            "from napari_ectkd.runs import JobFolder\n"
+            "from napari_ectkd.jobs import JobFolder\n"
             "from napari_ectkd.events import parse_event\n"
             "job = JobFolder(sys.argv[sys.argv.index('--job') + 1])\n"
             f"job.begin(); job.log(parse_event({json.dumps(line)}))\n"

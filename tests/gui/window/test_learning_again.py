@@ -9,13 +9,13 @@ from napari_ectkd.gui.open_jobs import Jobs
 from napari_ectkd.gui.session import Session
 from napari_ectkd.io.picks import Picks
 from napari_ectkd.io.star import read_picks
+from napari_ectkd.jobs import JobFolder
 from napari_ectkd.models.checkpoint import (
     CheckpointInfo,
     Normalization,
     save_checkpoint,
 )
 from napari_ectkd.models.registry import build_model
-from napari_ectkd.runs import JobFolder
 
 LEFT = Qt.MouseButton.LeftButton
 

@@ -11,7 +11,7 @@ from napari_ectkd.gui.open_jobs import Jobs
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.studio import StudioPanel
 from napari_ectkd.io.picks import Picks
-from napari_ectkd.runs import JobFolder
+from napari_ectkd.jobs import JobFolder
 
 WORKER = Path(__file__).parents[1] / "fake_worker.py"
 
