@@ -69,16 +69,6 @@ DISTILLED = {
     "compact_unlabeled_logits": Distilled(
         STUDENT, "ensemble", True, settings=DEFAULT | {"objective": "logits"}
     ),
-    "compact_unlabeled_decoupled": Distilled(
-        STUDENT, "ensemble", True, settings=DEFAULT | {"objective": "decoupled"}
-    ),
-    # Its authors' temperature.
-    "compact_unlabeled_decoupled_hot": Distilled(
-        STUDENT,
-        "ensemble",
-        True,
-        settings=DEFAULT | {"objective": "decoupled", "temperature": 4.0},
-    ),
     "compact_unlabeled_long": Distilled(
         STUDENT, "ensemble", True, SEEDS, DEFAULT | {"temperature": 2.0}
     ),

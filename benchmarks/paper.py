@@ -257,7 +257,7 @@ def figure(grid: Grid, path: Path) -> None:
     marks = {"": ("o", "none"), PAPERS: ("o", "C0"), OURS: ("s", "C1")}
     beside = {"": -0.18, PAPERS: 0.0, OURS: 0.18}
     cells = [c for c in grid.cells if any(c in of_way for of_way in found.values())]
-    columns = min(len(cells), 3)
+    columns = min(len(cells), len(grid.tilts))
     rows = -(-len(cells) // columns)
     shown, axes = plt.subplots(
         rows,

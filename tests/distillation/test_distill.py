@@ -172,7 +172,6 @@ def test_a_student_learns_from_soft_labels_alone(learn, teacher, tmp_path, data)
     [
         {"objective": "logits"},
         {"temperature": 8},
-        {"objective": "decoupled"},
         {"teacher_sees": "view"},
     ],
 )

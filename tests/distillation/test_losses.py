@@ -10,7 +10,6 @@ from scipy.special import rel_entr, softmax
 
 from napari_ectkd.distillation.config import DistillConfig
 from napari_ectkd.distillation.losses import (
-    decoupled_loss,
     logit_loss,
     soft_target_loss,
 )
@@ -94,31 +93,12 @@ def test_gradients_keep_their_size_when_hot():
 
 
 def test_other_shapes_are_an_error():
-    hot = [partial(loss, temperature=2) for loss in (soft_target_loss, decoupled_loss)]
-    for loss in (*hot, logit_loss):
+    for loss in (partial(soft_target_loss, temperature=2), logit_loss):
         with pytest.raises(ValueError, match="shape"):
             loss(torch.zeros(2, 3), torch.zeros(2, 4))
 
 
-def test_decoupled_is_the_divergence_with_the_others_weighted_up():
-    """Equation 6 of the paper: plain = first part + P(not first) × part of others."""
-    student, teacher = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(1))
-    temperature = 3.0
-    p, q = softmax(teacher.numpy() / 3, 1), softmax(student.numpy() / 3, 1)
-    rows, first = np.arange(6), p.argmax(axis=1)
-    p_first, q_first = p[rows, first], q[rows, first]
-    of_first = rel_entr(p_first, q_first) + rel_entr(1 - p_first, 1 - q_first)
-    plain = rel_entr(p, q).sum(axis=1)
-    of_others = (plain - of_first) / (1 - p_first)
-    expected = 9 * (of_first + 8 * of_others).mean()
-    found = decoupled_loss(student, teacher, temperature)
-    np.testing.assert_allclose(float(found), expected, rtol=1e-4)
-    assert float(decoupled_loss(teacher + 2, teacher, 2.0)) == pytest.approx(
-        0, abs=1e-6
-    )
-
-
-@pytest.mark.parametrize("kind", ["soft", "logits", "decoupled"])
+@pytest.mark.parametrize("kind", ["soft", "logits"])
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_the_objective_mixes_teacher_and_labels(kind, weight):
     random = torch.Generator().manual_seed(0)
@@ -135,7 +115,6 @@ def test_the_objective_mixes_teacher_and_labels(kind, weight):
     wanted = {
         "soft": soft_target_loss(student, teacher, 2.5),
         "logits": logit_loss(student, teacher),
-        "decoupled": decoupled_loss(student, teacher, 2.5),
     }[kind]
     by_labels = hard(lambda _: student, batch).loss
     torch.testing.assert_close(terms.loss, weight * wanted + (1 - weight) * by_labels)

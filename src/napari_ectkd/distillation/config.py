@@ -27,11 +27,10 @@ class DistillConfig(TrainConfig, frozen=True, extra="forbid"):
         description="leave out unlabeled subtomograms of whose class the teacher is "
         "less sure than this",
     )
-    objective: Literal["soft", "logits", "decoupled"] = Field(
+    objective: Literal["soft", "logits"] = Field(
         "soft",
         description="soft: divergence of softened classes (Hinton 2015); logits: mean "
-        "squared error, as the paper's authors; decoupled: target and other classes "
-        "apart (Zhao 2022)",
+        "squared error, as the paper's authors",
     )
     teacher_sees: Literal["particle", "view"] = Field(
         "particle",
@@ -42,8 +41,7 @@ class DistillConfig(TrainConfig, frozen=True, extra="forbid"):
     temperature: float = Field(
         1.0,
         ge=1,
-        description="softens both class distributions; for objectives soft and "
-        "decoupled",
+        description="softens both class distributions; for objective soft",
     )
     soft_weight: float = Field(
         0.7,

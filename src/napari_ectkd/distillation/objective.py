@@ -6,11 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_ectkd.distillation.losses import (
-    decoupled_loss,
-    logit_loss,
-    soft_target_loss,
-)
+from napari_ectkd.distillation.losses import logit_loss, soft_target_loss
 from napari_ectkd.training.objective import HardLabels, Terms
 
 if TYPE_CHECKING:
@@ -45,11 +41,8 @@ class SoftLabels:
         """Return the mixed loss, with its parts `soft` and `hard`."""
         terms = self.hard(model, batch)
         teacher = self.opinion(batch).to(terms.logits.device)
-        temperature = self.config.temperature
         if self.config.objective == "soft":
-            soft = soft_target_loss(terms.logits, teacher, temperature)
-        elif self.config.objective == "decoupled":
-            soft = decoupled_loss(terms.logits, teacher, temperature)
+            soft = soft_target_loss(terms.logits, teacher, self.config.temperature)
         else:
             soft = logit_loss(terms.logits, teacher)
         weight = self.config.soft_weight
