@@ -13,11 +13,14 @@ need of `teachers.py` is made on the way.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_ectkd.distillation.config import DistillConfig
 from rows import Place, ask, distilled, fill_table, read_rows, summary, write_row
-from teachers import ALL, AVERAGED, LABELS, ROWS, SEEDS, train_run
+from teachers import ALL, AVERAGED, LABELS, ROWS, SEEDS, member_name, train_members
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 STUDENT = "compact"
 """The default, whose ways to learn are compared."""
@@ -25,7 +28,7 @@ STUDENT = "compact"
 
 @dataclass(frozen=True)
 class Distilled:
-    """A student taught by a row of `teachers.py`.
+    """A student taught by a row of `teachers.py`, or by such students.
 
     Attributes
     ----------
@@ -41,6 +44,10 @@ class Distilled:
         What is said to `ectkd distill`, also where it is the default now.
     is_averaged
         Whether asked over the rotations that keep the missing wedge.
+    members
+        Students of this many other seeds, asked together.
+    runs
+        Kind of row whose runs these are, where it is another way to ask the same.
     """
 
     student: str
@@ -49,6 +56,8 @@ class Distilled:
     seeds: tuple[int, ...] = (0,)
     settings: dict[str, Any] = field(default_factory=dict)
     is_averaged: bool = False
+    members: int = 1
+    runs: str = ""
 
 
 DEFAULT = {"temperature": 1.0, "epochs": 18}
@@ -56,7 +65,13 @@ SHORTER = {"temperature": 2.0, "epochs": 10}
 DISTILLED = {
     "compact_unlabeled_cold": Distilled(STUDENT, "ensemble", True, SEEDS, DEFAULT),
     "compact_unlabeled_cold_averaged": Distilled(
-        STUDENT, "ensemble", True, SEEDS, DEFAULT, is_averaged=True
+        STUDENT,
+        "ensemble",
+        True,
+        SEEDS,
+        DEFAULT,
+        is_averaged=True,
+        runs="compact_unlabeled_cold",
     ),
     "compact_unlabeled": Distilled(STUDENT, "ensemble", True, SEEDS, SHORTER),
     "compact_labeled": Distilled(STUDENT, "ensemble", False, SEEDS, {"temperature": 2}),
@@ -65,6 +80,20 @@ DISTILLED = {
     ),
     "compact_wide_unlabeled": Distilled(
         "compact_wide", "ensemble", True, SEEDS, DEFAULT
+    ),
+    # Students of the ensemble that are asked together are a teacher themselves.
+    "second_generation": Distilled(
+        "compact_wide",
+        "ensemble",
+        True,
+        SEEDS,
+        DEFAULT,
+        is_averaged=True,
+        members=2,
+        runs="compact_wide_unlabeled",
+    ),
+    "compact_from_second_generation": Distilled(
+        STUDENT, "second_generation", True, SEEDS, DEFAULT
     ),
     "compact_unlabeled_logits": Distilled(
         STUDENT, "ensemble", True, settings=DEFAULT | {"objective": "logits"}
@@ -104,33 +133,52 @@ def make(name: str, place: Place) -> None:
     """Make one row."""
     kind, labels, seed = name.rsplit("-", 2)
     row = DISTILLED[kind]
-    teacher = ROWS[row.teacher]
-    paths = []
-    for member in range(teacher.members):
-        run = f"{teacher.model}-{labels}-{seed}" + f"-{member}" * (member > 0)
-        train_run(run, teacher, int(labels), int(seed) + 100 * member, place)
-        paths.append(place.run(run))
-    data = place.labeled(int(labels), int(seed))
-    unlabeled = [place.unlabeled()] if row.is_unlabeled else []
-    given = ALL | row.settings
-    config = DistillConfig(
-        model=row.student, seed=int(seed), unlabeled=unlabeled, **given
-    )
-    said = f"{row.teacher}-{labels}-{seed}{'-unlabeled' * row.is_unlabeled}"
-    run = place.run(f"{kind.removesuffix(AVERAGED)}-{labels}-{seed}")
-    seconds = distilled(run, paths, data, config, place.soft_labels(said, config))
+    runs, seconds = distill_members(kind, int(labels), int(seed), place)
     facts = {
         "network": row.student,
-        "members": 1,
+        "members": row.members,
         "is_averaged": row.is_averaged,
         "learned_from": f"{row.teacher}'s soft labels"
         + (", also of unlabeled ones" if row.is_unlabeled else ""),
         "labels": int(labels),
         "seed": int(seed),
-        "settings": given,
+        "settings": ALL | row.settings,
         "training_seconds": round(seconds, 1),
     }
-    write_row(name, facts, ask(place.test(), [run], is_averaged=row.is_averaged))
+    write_row(name, facts, ask(place.test(), runs, is_averaged=row.is_averaged))
+
+
+def distill_members(
+    kind: str, labels: int, seed: int, place: Place
+) -> tuple[list[Path], float]:
+    """Distill the runs of a row unless they are there; return them and their seconds.
+
+    The seconds are those of the students; their teachers are rows of their own.
+    """
+    row = DISTILLED[kind]
+    if row.teacher in DISTILLED:
+        teachers, _ = distill_members(row.teacher, labels, seed, place)
+    else:
+        teachers, _ = train_members(row.teacher, ROWS[row.teacher], labels, seed, place)
+    said = f"{row.teacher}-{labels}-{seed}{'-unlabeled' * row.is_unlabeled}"
+    runs, seconds = [], 0.0
+    for member in range(row.members):
+        config = DistillConfig(
+            model=row.student,
+            seed=seed + 100 * member,
+            unlabeled=[place.unlabeled()] if row.is_unlabeled else [],
+            **(ALL | row.settings),
+        )
+        run = place.run(member_name(row.runs or kind, labels, seed, member))
+        seconds += distilled(
+            run,
+            teachers,
+            place.labeled(labels, seed),
+            config,
+            place.soft_labels(said, config),
+        )
+        runs.append(run)
+    return runs, seconds
 
 
 def table() -> None:

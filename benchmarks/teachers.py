@@ -12,10 +12,15 @@ files in `benchmarks/results/accuracy/`; those that are there are not made again
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from napari_ectkd.training.config import TrainConfig
 from rows import Place, ask, fill_table, read_rows, summary, trained, write_row
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 AVERAGED = "_averaged"
 """Ends the name of a row that asks another's run over the wedge's rotations."""
@@ -85,15 +90,7 @@ def make(name: str, place: Place) -> None:
 def make_row(name: str, row: Trained, place: Place) -> None:
     """Make the row of a network trained on labels."""
     kind, labels, seed = name.rsplit("-", 2)
-    runs, seconds = [], 0.0
-    for member in range(row.members):
-        # Of an ensemble the first member is the row of its network alone; averaged or
-        # not, it is the same run that is asked.
-        alone = row.model if row.members > 1 else kind.removesuffix(AVERAGED)
-        run = f"{alone}-{labels}-{seed}"
-        run += f"-{member}" * (member > 0)
-        seconds += train_run(run, row, int(labels), int(seed) + 100 * member, place)
-        runs.append(place.run(run))
+    runs, seconds = train_members(kind, row, int(labels), int(seed), place)
     facts = {
         "network": row.model,
         "members": row.members,
@@ -105,6 +102,28 @@ def make_row(name: str, row: Trained, place: Place) -> None:
         "training_seconds": round(seconds, 1),
     }
     write_row(name, facts, ask(place.test(), runs, is_averaged=row.is_averaged))
+
+
+def train_members(
+    kind: str, row: Trained, labels: int, seed: int, place: Place
+) -> tuple[list[Path], float]:
+    """Train the runs of a row unless they are there; return them and their seconds.
+
+    Of an ensemble the first member is the row of its network alone; averaged or not, it
+    is the same run that is asked.
+    """
+    alone = row.model if row.members > 1 else kind.removesuffix(AVERAGED)
+    runs, seconds = [], 0.0
+    for member in range(row.members):
+        run = member_name(alone, labels, seed, member)
+        seconds += train_run(run, row, labels, seed + 100 * member, place)
+        runs.append(place.run(run))
+    return runs, seconds
+
+
+def member_name(kind: str, labels: int, seed: int, member: int) -> str:
+    """Return the name of a run; the first member's is that of the row."""
+    return f"{kind}-{labels}-{seed}" + f"-{member}" * (member > 0)
 
 
 def train_run(name: str, row: Trained, labels: int, seed: int, place: Place) -> float:
@@ -119,8 +138,11 @@ def train_run(name: str, row: Trained, labels: int, seed: int, place: Place) -> 
 def table() -> None:
     """Print what is there, as Markdown."""
     rows = read_rows().values()
-    print("| row | labels a class | seeds | accuracy | small | medium | large |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| row | labels a class | seeds | accuracy | small | medium | large "
+        "| test loss | MACs | minutes to train |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
     kinds = sorted({(r["labels"], r["row"].rsplit("-", 2)[0]) for r in rows})
     for labels, kind in kinds:
         same = [r for r in rows if r["row"].startswith(f"{kind}-{labels}-")]
@@ -129,7 +151,11 @@ def table() -> None:
             for size in ("small", "medium", "large")
         ]
         accuracy = summary([r["accuracy"] for r in same])
+        loss = np.mean([r["test_loss"] for r in same])
+        macs = f"{same[0]['macs'] / 1e6:,.0f} M"
+        minutes = np.median([r["training_seconds"] for r in same]) / 60
         cells = [kind, str(labels), str(len(same)), accuracy, *sizes]
+        cells += [f"{loss:.3f}", macs, f"{minutes:.0f}"]
         print("| " + " | ".join(cells) + " |")
 
 
