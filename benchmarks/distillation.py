@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_ectkd.distillation.config import DistillConfig
 from rows import Place, ask, distilled, fill_table, read_rows, summary, write_row
-from teachers import ALL, AVERAGED, LABELS, ROWS, SEEDS, member_name, train_members
+from teachers import ALL, AVERAGED, LABELS, ROWS, SEEDS, train_members
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,8 +44,6 @@ class Distilled:
         What is said to `ectkd distill`, also where it is the default now.
     is_averaged
         Whether asked over the rotations that keep the missing wedge.
-    members
-        Students of this many other seeds, asked together.
     runs
         Kind of row whose runs these are, where it is another way to ask the same.
     """
@@ -56,11 +54,11 @@ class Distilled:
     seeds: tuple[int, ...] = (0,)
     settings: dict[str, Any] = field(default_factory=dict)
     is_averaged: bool = False
-    members: int = 1
     runs: str = ""
 
 
 DEFAULT = {"temperature": 1.0, "epochs": 18}
+SURE = DEFAULT | {"sharpen": 3.0, "surest_share": 0.9}
 SHORTER = {"temperature": 2.0, "epochs": 10}
 DISTILLED = {
     "compact_unlabeled_cold": Distilled(STUDENT, "ensemble", True, SEEDS, DEFAULT),
@@ -81,19 +79,22 @@ DISTILLED = {
     "compact_wide_unlabeled": Distilled(
         "compact_wide", "ensemble", True, SEEDS, DEFAULT
     ),
-    # Students of the ensemble that are asked together are a teacher themselves.
+    # A student asked over the rotations is a teacher itself, and so on.
     "second_generation": Distilled(
-        "compact_wide",
-        "ensemble",
-        True,
-        SEEDS,
-        DEFAULT,
-        is_averaged=True,
-        members=2,
-        runs="compact_wide_unlabeled",
+        "compact_wide", "ensemble", True, SEEDS, SURE, is_averaged=True
     ),
-    "compact_from_second_generation": Distilled(
-        STUDENT, "second_generation", True, SEEDS, DEFAULT
+    "third_generation": Distilled(
+        "compact_wide", "second_generation", True, SEEDS, SURE, is_averaged=True
+    ),
+    "compact_from_third_generation": Distilled(
+        STUDENT, "third_generation", True, SEEDS, SURE
+    ),
+    "compact_unlabeled_sure": Distilled(STUDENT, "ensemble", True, SEEDS, SURE),
+    "compact_unlabeled_sharpened": Distilled(
+        STUDENT, "ensemble", True, settings=DEFAULT | {"sharpen": 3.0}
+    ),
+    "compact_unlabeled_surest": Distilled(
+        STUDENT, "ensemble", True, settings=DEFAULT | {"surest_share": 0.9}
     ),
     "compact_unlabeled_logits": Distilled(
         STUDENT, "ensemble", True, settings=DEFAULT | {"objective": "logits"}
@@ -133,10 +134,10 @@ def make(name: str, place: Place) -> None:
     """Make one row."""
     kind, labels, seed = name.rsplit("-", 2)
     row = DISTILLED[kind]
-    runs, seconds = distill_members(kind, int(labels), int(seed), place)
+    run, seconds = distill_run(kind, int(labels), int(seed), place)
     facts = {
         "network": row.student,
-        "members": row.members,
+        "members": 1,
         "is_averaged": row.is_averaged,
         "learned_from": f"{row.teacher}'s soft labels"
         + (", also of unlabeled ones" if row.is_unlabeled else ""),
@@ -145,40 +146,36 @@ def make(name: str, place: Place) -> None:
         "settings": ALL | row.settings,
         "training_seconds": round(seconds, 1),
     }
-    write_row(name, facts, ask(place.test(), runs, is_averaged=row.is_averaged))
+    write_row(name, facts, ask(place.test(), [run], is_averaged=row.is_averaged))
 
 
-def distill_members(
-    kind: str, labels: int, seed: int, place: Place
-) -> tuple[list[Path], float]:
-    """Distill the runs of a row unless they are there; return them and their seconds.
+def distill_run(kind: str, labels: int, seed: int, place: Place) -> tuple[Path, float]:
+    """Distill the run of a row unless it is there; return it and its seconds.
 
-    The seconds are those of the students; their teachers are rows of their own.
+    The seconds are the student's; its teachers are rows of their own.
     """
     row = DISTILLED[kind]
     if row.teacher in DISTILLED:
-        teachers, _ = distill_members(row.teacher, labels, seed, place)
+        teachers = [distill_run(row.teacher, labels, seed, place)[0]]
     else:
-        teachers, _ = train_members(row.teacher, ROWS[row.teacher], labels, seed, place)
+        taught_by = ROWS[row.teacher]
+        teachers, _ = train_members(row.teacher, taught_by, labels, seed, place)
+    config = DistillConfig(
+        model=row.student,
+        seed=seed,
+        unlabeled=[place.unlabeled()] if row.is_unlabeled else [],
+        **(ALL | row.settings),
+    )
     said = f"{row.teacher}-{labels}-{seed}{'-unlabeled' * row.is_unlabeled}"
-    runs, seconds = [], 0.0
-    for member in range(row.members):
-        config = DistillConfig(
-            model=row.student,
-            seed=seed + 100 * member,
-            unlabeled=[place.unlabeled()] if row.is_unlabeled else [],
-            **(ALL | row.settings),
-        )
-        run = place.run(member_name(row.runs or kind, labels, seed, member))
-        seconds += distilled(
-            run,
-            teachers,
-            place.labeled(labels, seed),
-            config,
-            place.soft_labels(said, config),
-        )
-        runs.append(run)
-    return runs, seconds
+    run = place.run(f"{row.runs or kind}-{labels}-{seed}")
+    seconds = distilled(
+        run,
+        teachers,
+        place.labeled(labels, seed),
+        config,
+        place.soft_labels(said, config),
+    )
+    return run, seconds
 
 
 def table() -> None:

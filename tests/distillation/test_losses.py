@@ -120,3 +120,15 @@ def test_the_objective_mixes_teacher_and_labels(kind, weight):
     torch.testing.assert_close(terms.loss, weight * wanted + (1 - weight) * by_labels)
     torch.testing.assert_close(terms.parts["soft"], wanted)
     torch.testing.assert_close(terms.parts["hard"], by_labels)
+
+
+def test_a_sharpened_teacher_is_followed_nearly_to_its_class():
+    teacher = torch.tensor([[1.0, 0.4, 0.0], [0.0, 0.2, 1.0]])
+    batch = Batch(torch.zeros(2, 1, 2, 2, 2), torch.tensor([0, 2]), torch.arange(2))
+    config = DistillConfig(sharpen=40, soft_weight=1)
+    objective = SoftLabels(KeptOpinion(teacher), config, HardLabels())
+    student = torch.randn(2, 3, generator=torch.Generator().manual_seed(1))
+    hard = torch.nn.functional.cross_entropy(student, torch.tensor([0, 2]))
+    torch.testing.assert_close(objective(lambda _: student, batch).loss, hard)
+    same = SoftLabels(KeptOpinion(teacher), DistillConfig(soft_weight=1), HardLabels())
+    assert float(same(lambda _: teacher, batch).loss) == pytest.approx(0, abs=1e-6)

@@ -85,7 +85,7 @@ def long_tail():
 
 def test_unlabeled_ones_are_balanced_by_what_the_teachers_take_them_for():
     material, said, truth = long_tail()
-    classed = classed_by_teachers(material, said, [1.0, 1.0], 0.0)
+    classed = classed_by_teachers(material, said, [1.0, 1.0], 1.0)
     assert classed.groups.tolist() == truth.tolist()  # a label counts more
     assert classed.targets.tolist() == material.targets.tolist()
     assert classed.split.training.tolist() == material.split.training.tolist()
@@ -104,15 +104,23 @@ def test_unlabeled_ones_are_balanced_by_what_the_teachers_take_them_for():
     np.testing.assert_allclose(shown[0.5], [15.4, 13.3, 76.3], atol=1)
 
 
-def test_what_the_teachers_are_unsure_of_is_left_out_if_asked_for():
+def test_of_each_class_those_that_the_teachers_are_unsure_of_are_left_out():
     material, said, _ = long_tail()
-    sure = classed_by_teachers(material, said, [1.0, 1.0], 0.6)
-    assert set(material.split.training) - set(sure.split.training) == {50}
-    # Mean of the probabilities at the teachers' own temperatures: 0.5065 of 50.
-    low, high = 0.50, 0.51
-    for limit, is_out in ((low, False), (high, True)):
-        kept = classed_by_teachers(material, said, [1.0, 1.0], limit).split.training
-        assert (50 not in kept) == is_out
-    # A teacher that is less sure of all than its logits say, and labels that stay.
-    none_sure = classed_by_teachers(material, said, [50.0, 50.0], 0.6)
-    assert none_sure.split.training.tolist() == [1, 2, 3, 4, 5]
+    kept = classed_by_teachers(material, said, [1.0, 1.0], 0.98).split.training
+    assert set(material.split.training) - set(kept) == {50}
+    kept = classed_by_teachers(material, said, [1.0, 1.0], 0.5).split.training
+    # Half of each class, rounded up, and all labels.
+    unlabeled = kept[kept >= 6]
+    assert kept[kept < 6].tolist() == [1, 2, 3, 4, 5]
+    assert [np.sum(unlabeled < 102), np.sum(unlabeled == 105)] == [48, 1]
+    assert len(unlabeled) == 48 + 2 + 1
+    assert 50 not in unlabeled
+
+
+def test_teachers_count_by_their_own_temperature():
+    material, said, _ = long_tail()
+    said[0, 51], said[1, 51] = torch.tensor([0, 0, 9.0]), torch.tensor([9.0, 0, 0])
+    classed = classed_by_teachers(material, said, [1.0, 50.0], 1.0)
+    assert classed.groups[51] == 2
+    classed = classed_by_teachers(material, said, [50.0, 1.0], 1.0)
+    assert classed.groups[51] == 0

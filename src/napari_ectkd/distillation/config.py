@@ -20,12 +20,19 @@ class DistillConfig(TrainConfig, frozen=True, extra="forbid"):
         "which the picks without a label count, or a folder of subtomograms; may be "
         "repeated",
     )
-    min_teacher_confidence: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="leave out unlabeled subtomograms of whose class the teacher is "
-        "less sure than this",
+    surest_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="of the unlabeled subtomograms that the teacher takes for a class, "
+        "learn from this share: those of which it is surest",
+    )
+    sharpen: float = Field(
+        1.0,
+        ge=1,
+        le=100,
+        description="makes the teacher surer than it is: its logits times this "
+        "(Berthelot 2019); for objective soft",
     )
     objective: Literal["soft", "logits"] = Field(
         "soft",

@@ -137,7 +137,7 @@ def _distill(
                 material,
                 said,
                 [teacher.info.temperature for teacher in teachers],
-                config.min_teacher_confidence,
+                config.surest_share,
             )
             yield Noted(text=_say_classes(material))
     if config.teacher_sees == "view":

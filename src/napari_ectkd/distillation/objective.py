@@ -28,7 +28,8 @@ class SoftLabels:
     opinion
         The teacher.
     config
-        Kind of distance, temperature, and the teacher's share in the loss.
+        Kind of distance, temperature, how much surer the teacher is made (Berthelot et
+        al. 2019, arXiv:1905.02249), and its share in the loss.
     hard
         The rest; nothing for subtomograms without a label.
     """
@@ -42,7 +43,8 @@ class SoftLabels:
         terms = self.hard(model, batch)
         teacher = self.opinion(batch).to(terms.logits.device)
         if self.config.objective == "soft":
-            soft = soft_target_loss(terms.logits, teacher, self.config.temperature)
+            surer = teacher * self.config.sharpen
+            soft = soft_target_loss(terms.logits, surer, self.config.temperature)
         else:
             soft = logit_loss(terms.logits, teacher)
         weight = self.config.soft_weight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -66,13 +67,14 @@ def classed_by_teachers(
     material: Material,
     said: Tensor,
     temperatures: Sequence[float],
-    min_confidence: float,
+    surest_share: float,
 ) -> Material:
     """Return the material with a class for the unlabeled ones too, to balance by.
 
     The class is the most probable one in the mean of the teachers' probabilities, none
-    like any other. Those whose class is less probable than it should be leave the
-    training part. Labeled ones stay as they are, whatever the teachers say.
+    like any other. Of each class the least probable ones leave the training part, so
+    that no class is lost of which the teachers are less sure than of others. Labeled
+    ones stay as they are, whatever the teachers say.
 
     Parameters
     ----------
@@ -82,19 +84,25 @@ def classed_by_teachers(
         `(teachers, n, k)` logits of all subtomograms.
     temperatures
         Of each teacher, by which its logits become probabilities.
-    min_confidence
-        Between 0 and 1; 0 keeps all.
+    surest_share
+        Of each class, above 0; 1 keeps all. At least one is kept of a class.
     """
     logits = said.numpy()
     each = [softmax(z, t) for z, t in zip(logits, temperatures, strict=True)]
     probabilities = np.mean(each, axis=0)
     is_unlabeled = material.targets == NO_TARGET
-    is_unsure = is_unlabeled & (probabilities.max(axis=1) < min_confidence)
+    groups = np.where(is_unlabeled, probabilities.argmax(axis=1), material.targets)
     training = material.split.training
+    asked = training[is_unlabeled[training]]
+    surest_first = asked[np.argsort(-probabilities.max(axis=1)[asked], kind="stable")]
+    is_left_out = np.zeros(len(groups), dtype=bool)
+    for group in np.unique(groups[asked]):
+        same = surest_first[groups[surest_first] == group]
+        is_left_out[same[math.ceil(surest_share * len(same)) :]] = True
     return replace(
         material,
-        split=replace(material.split, training=training[~is_unsure[training]]),
-        groups=np.where(is_unlabeled, probabilities.argmax(axis=1), material.targets),
+        split=replace(material.split, training=training[~is_left_out[training]]),
+        groups=groups,
     )
 
 
