@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_ectkd.distillation.config import DistillConfig
 from rows import Place, ask, distilled, fill_table, read_rows, summary, write_row
-from teachers import ALL, AVERAGED, LABELS, ROWS, SEEDS, train_members
+from teachers import ALL, AVERAGED, LABELS, ROWS, SEEDS, member_name, train_members
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +42,8 @@ class Distilled:
         Draws of labels (and of weights).
     settings
         What is said to `ectkd distill`, also where it is the default now.
+    members
+        Students of this many other seeds, asked together.
     is_averaged
         Whether asked over the rotations that keep the missing wedge.
     runs
@@ -53,6 +55,7 @@ class Distilled:
     is_unlabeled: bool
     seeds: tuple[int, ...] = (0,)
     settings: dict[str, Any] = field(default_factory=dict)
+    members: int = 1
     is_averaged: bool = False
     runs: str = ""
 
@@ -79,12 +82,18 @@ DISTILLED = {
     "compact_wide_unlabeled": Distilled(
         "compact_wide", "ensemble", True, SEEDS, DEFAULT
     ),
-    # A student asked over the rotations is a teacher itself, and so on.
+    # Students asked together over the rotations are a teacher themselves, and so on.
     "second_generation": Distilled(
-        "compact_wide", "ensemble", True, SEEDS, SURE, is_averaged=True
+        "compact_wide", "ensemble", True, SEEDS, SURE, members=2, is_averaged=True
     ),
     "third_generation": Distilled(
-        "compact_wide", "second_generation", True, SEEDS, SURE, is_averaged=True
+        "compact_wide",
+        "second_generation",
+        True,
+        SEEDS,
+        SURE,
+        members=2,
+        is_averaged=True,
     ),
     "compact_from_third_generation": Distilled(
         STUDENT, "third_generation", True, SEEDS, SURE
@@ -134,10 +143,10 @@ def make(name: str, place: Place) -> None:
     """Make one row."""
     kind, labels, seed = name.rsplit("-", 2)
     row = DISTILLED[kind]
-    run, seconds = distill_run(kind, int(labels), int(seed), place)
+    runs, seconds = distill_members(kind, int(labels), int(seed), place)
     facts = {
         "network": row.student,
-        "members": 1,
+        "members": row.members,
         "is_averaged": row.is_averaged,
         "learned_from": f"{row.teacher}'s soft labels"
         + (", also of unlabeled ones" if row.is_unlabeled else ""),
@@ -146,36 +155,41 @@ def make(name: str, place: Place) -> None:
         "settings": ALL | row.settings,
         "training_seconds": round(seconds, 1),
     }
-    write_row(name, facts, ask(place.test(), [run], is_averaged=row.is_averaged))
+    write_row(name, facts, ask(place.test(), runs, is_averaged=row.is_averaged))
 
 
-def distill_run(kind: str, labels: int, seed: int, place: Place) -> tuple[Path, float]:
-    """Distill the run of a row unless it is there; return it and its seconds.
+def distill_members(
+    kind: str, labels: int, seed: int, place: Place
+) -> tuple[list[Path], float]:
+    """Distill the runs of a row unless they are there; return them and their seconds.
 
-    The seconds are the student's; its teachers are rows of their own.
+    The seconds are the students'; their teachers are rows of their own.
     """
     row = DISTILLED[kind]
     if row.teacher in DISTILLED:
-        teachers = [distill_run(row.teacher, labels, seed, place)[0]]
+        teachers, _ = distill_members(row.teacher, labels, seed, place)
     else:
         taught_by = ROWS[row.teacher]
         teachers, _ = train_members(row.teacher, taught_by, labels, seed, place)
-    config = DistillConfig(
-        model=row.student,
-        seed=seed,
-        unlabeled=[place.unlabeled()] if row.is_unlabeled else [],
-        **(ALL | row.settings),
-    )
     said = f"{row.teacher}-{labels}-{seed}{'-unlabeled' * row.is_unlabeled}"
-    run = place.run(f"{row.runs or kind}-{labels}-{seed}")
-    seconds = distilled(
-        run,
-        teachers,
-        place.labeled(labels, seed),
-        config,
-        place.soft_labels(said, config),
-    )
-    return run, seconds
+    runs, seconds = [], 0.0
+    for member in range(row.members):
+        config = DistillConfig(
+            model=row.student,
+            seed=seed + 100 * member,
+            unlabeled=[place.unlabeled()] if row.is_unlabeled else [],
+            **(ALL | row.settings),
+        )
+        run = place.run(member_name(row.runs or kind, labels, seed, member))
+        seconds += distilled(
+            run,
+            teachers,
+            place.labeled(labels, seed),
+            config,
+            place.soft_labels(said, config),
+        )
+        runs.append(run)
+    return runs, seconds
 
 
 def table() -> None:
