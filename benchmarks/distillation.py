@@ -61,7 +61,7 @@ class Distilled:
 
 
 DEFAULT = {"temperature": 1.0, "epochs": 18}
-SURE = DEFAULT | {"sharpen": 3.0, "surest_share": 0.9}
+SURE = DEFAULT | {"sharpen": 3.0, "surest_share": 0.9, "class_offsets": True}
 SHORTER = {"temperature": 2.0, "epochs": 10}
 DISTILLED = {
     "compact_unlabeled_cold": Distilled(STUDENT, "ensemble", True, SEEDS, DEFAULT),
@@ -104,6 +104,9 @@ DISTILLED = {
     ),
     "compact_unlabeled_surest": Distilled(
         STUDENT, "ensemble", True, settings=DEFAULT | {"surest_share": 0.9}
+    ),
+    "compact_unlabeled_offsets": Distilled(
+        STUDENT, "ensemble", True, settings=DEFAULT | {"class_offsets": True}
     ),
     "compact_unlabeled_logits": Distilled(
         STUDENT, "ensemble", True, settings=DEFAULT | {"objective": "logits"}

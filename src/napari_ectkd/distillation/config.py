@@ -34,6 +34,11 @@ class DistillConfig(TrainConfig, frozen=True, extra="forbid"):
         description="makes the teacher surer than it is: its logits times this "
         "(Berthelot 2019); for objective soft",
     )
+    class_offsets: bool = Field(
+        False,
+        description="where unlabeled ones teach too: at the end fit to the labels what "
+        "is added to each class's logit (Alexandari 2020)",
+    )
     objective: Literal["soft", "logits"] = Field(
         "soft",
         description="soft: divergence of softened classes (Hinton 2015); logits: mean "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from napari_ectkd.devices import choose_device
 from napari_ectkd.distillation.baseline import learn_baseline, with_baseline
 from napari_ectkd.distillation.comparison import compare
 from napari_ectkd.distillation.objective import SoftLabels
+from napari_ectkd.distillation.offsets import correct_classes
 from napari_ectkd.distillation.soft_labels import (
     KeptOpinion,
     LiveOpinion,
@@ -158,6 +160,7 @@ def _distill(
             "rest"
         )
     objective = SoftLabels(opinion, config, HardLabels(config.label_smoothing))
+    corrects = config.class_offsets and config.unlabeled
     learner = Learner.create(name, material, config, trained_by="distill")
     stream = learner.learn(
         objective,
@@ -167,6 +170,9 @@ def _distill(
         cancel=cancel,
         is_resumed=is_resumed and run.resume_path.exists(),
         constant_metrics=to_reach,
+        correct=partial(correct_classes, config=config, cancel=cancel)
+        if corrects
+        else None,
     )
     yield from with_baseline(stream, curve)
     if rank_from_environment():  # the first process measures, undisturbed

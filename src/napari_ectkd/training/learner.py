@@ -30,12 +30,11 @@ from napari_ectkd.training.resume import seed_epoch
 from napari_ectkd.training.workers import choose_worker_device, rank_from_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     import numpy as np
-    import torch
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.runs import Run
@@ -43,13 +42,15 @@ if TYPE_CHECKING:
     from napari_ectkd.training.config import TrainConfig
     from napari_ectkd.training.objective import Objective
 
+    Correction = Callable[[nn.Module, Material], Generator[Event, None, None]]
+
 
 @dataclass
 class Learner:
     """A model on its way from random weights to a run's result."""
 
     name: str
-    model: torch.nn.Module
+    model: nn.Module
     info: CheckpointInfo
     result: dict[str, Any]
 
@@ -106,11 +107,20 @@ class Learner:
         cancel: Cancel,
         is_resumed: bool,
         constant_metrics: dict[str, float] | None = None,
+        correct: Correction | None = None,
     ) -> Generator[Event, None, None]:
         """Train, load the best weights again, and set down the result.
 
         Where the model then learns once more from all labels (see `refit`), the
         learner keeps the one that has not seen the validation part.
+
+        Parameters
+        ----------
+        objective, material, config, run, cancel, is_resumed, constant_metrics
+            As those of `fit`.
+        correct
+            What is done to the best weights before they are judged, with the material
+            that they learned from.
         """
         device = choose_worker_device(config.device)
         is_first = rank_from_environment() == 0
@@ -144,7 +154,7 @@ class Learner:
                 constant_metrics=constant_metrics,
             )
             standing = yield from refit.lengthened(stream) if is_refit else stream
-            yield from self._conclude(standing, material, config, run, cancel)
+            yield from self._conclude(standing, material, config, run, cancel, correct)
             if is_first:
                 yield self._write_card(material, config, run, where)
         if not is_refit:
@@ -152,7 +162,14 @@ class Learner:
         if is_first and not refit.has_begun(run):
             refit.begin(run, self.result)
         yield from refit.learn_from_all(
-            beginning, self.info, objective, material, config, run, cancel=cancel
+            beginning,
+            self.info,
+            objective,
+            material,
+            config,
+            run,
+            cancel=cancel,
+            correct=correct,
         )
         self.result["is_refit"] = True
         if is_first:
@@ -165,10 +182,15 @@ class Learner:
         config: TrainConfig,
         run: Run,
         cancel: Cancel,
+        correct: Correction | None,
     ) -> Generator[Event, None, None]:
-        """Load the best weights again, judge and calibrate them."""
+        """Load the best weights again, correct, judge and calibrate them."""
         device = choose_worker_device(config.device)
         self.load(run)
+        if correct:
+            yield from correct(self.model, material)
+            if rank_from_environment() == 0:
+                save_checkpoint(run.best_path, self.model, self.info)
         self.result = {
             "model": self.name,
             "classes": self.info.classes,

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from napari_ectkd.runs import Run
     from napari_ectkd.training.batches import Material
     from napari_ectkd.training.config import TrainConfig
+    from napari_ectkd.training.learner import Correction
     from napari_ectkd.training.objective import Objective
 
 FEW = 50
@@ -103,6 +104,7 @@ def learn_from_all(
     run: Run,
     *,
     cancel: Cancel,
+    correct: Correction | None = None,
 ) -> Generator[Event, None, None]:
     """Train another model on all there is, and make it the run's best.
 
@@ -116,6 +118,8 @@ def learn_from_all(
         As those of the validated model.
     run
         Whose validated model is kept already.
+    correct
+        What is done to the weights at the end.
     """
     own = run.on_all
     split = material.split
@@ -148,6 +152,8 @@ def learn_from_all(
             yield event
     if rank_from_environment() == 0:
         model, _ = load_checkpoint(own.best_path)
+        if correct:
+            yield from correct(model, everyone)
         save_checkpoint(run.best_path, model, info)
         shutil.rmtree(own.path)
 
