@@ -25,6 +25,8 @@ from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.dataset.sources import load_dataset
 from napari_ectkd.devices import choose_device, choose_precision
 from napari_ectkd.distillation.distill import distill
+from napari_ectkd.evaluation.calibration import softmax
+from napari_ectkd.evaluation.metrics import calibration_error
 from napari_ectkd.events import Cancel, EpochEnd, Noted
 from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.models.checkpoint import load_checkpoint
@@ -260,6 +262,9 @@ def save_row(path: Path, facts: dict[str, Any], outcome: Outcome) -> None:
         "accuracy": report.accuracy,
         "macro_f1": report.macro_f1,
         "test_loss": metrics["val_loss"],
+        "calibration_error": calibration_error(
+            softmax(outcome.logits), outcome.targets
+        ),
         "recall": {k: round(v.recall, 4) for k, v in report.classes.items()},
         "n_test": len(outcome.targets),
         "machine": {

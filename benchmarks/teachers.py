@@ -65,6 +65,8 @@ ROWS = {
         settings={"batches": 1200, "patience": 5, "refit": False},
     ),
     "residual_small": Trained("residual_small", settings=ALL),
+    "residual_squeezed": Trained("residual_squeezed", settings=ALL),
+    "monai_efficientnet_b0": Trained("monai:efficientnet_b0", seeds=(0,), settings=ALL),
     "compact": Trained("compact", settings=ALL),
     "compact_averaged": Trained("compact", settings=ALL, is_averaged=True),
     "ensemble": Trained("residual_small", settings=ALL, members=4, is_averaged=True),
@@ -140,9 +142,9 @@ def table() -> None:
     rows = read_rows().values()
     print(
         "| row | labels a class | seeds | accuracy | small | medium | large "
-        "| test loss | MACs | minutes to train |"
+        "| test loss | calibration error | MACs | minutes to train |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     kinds = sorted({(r["labels"], r["row"].rsplit("-", 2)[0]) for r in rows})
     for labels, kind in kinds:
         same = [r for r in rows if r["row"].startswith(f"{kind}-{labels}-")]
@@ -152,10 +154,13 @@ def table() -> None:
         ]
         accuracy = summary([r["accuracy"] for r in same])
         loss = np.mean([r["test_loss"] for r in same])
+        # Older rows lack it.
+        errors = [r["calibration_error"] for r in same if "calibration_error" in r]
+        off = summary(errors) if errors else "–"
         macs = f"{same[0]['macs'] / 1e6:,.0f} M"
         minutes = np.median([r["training_seconds"] for r in same]) / 60
         cells = [kind, str(labels), str(len(same)), accuracy, *sizes]
-        cells += [f"{loss:.3f}", macs, f"{minutes:.0f}"]
+        cells += [f"{loss:.3f}", off, macs, f"{minutes:.0f}"]
         print("| " + " | ".join(cells) + " |")
 
 
