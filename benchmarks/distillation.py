@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from napari_ectkd.distillation.config import DistillConfig
+from napari_ectkd.distillation.generations import HOW, MEMBERS, NETWORKS
 from rows import Place, ask, distilled, fill_table, read_rows, summary, write_row
 from teachers import ALL, AVERAGED, LABELS, ROWS, SEEDS, member_name, train_members
 
@@ -61,7 +62,7 @@ class Distilled:
 
 
 DEFAULT = {"temperature": 1.0, "epochs": 18}
-SURE = DEFAULT | {"sharpen": 3.0, "surest_share": 0.9, "class_offsets": True}
+SURE = DEFAULT | HOW
 SHORTER = {"temperature": 2.0, "epochs": 10}
 DISTILLED = {
     "compact_unlabeled_cold": Distilled(STUDENT, "ensemble", True, SEEDS, DEFAULT),
@@ -82,17 +83,17 @@ DISTILLED = {
     "compact_wide_unlabeled": Distilled(
         "compact_wide", "ensemble", True, SEEDS, DEFAULT
     ),
-    # Students asked together over the rotations are a teacher themselves, and so on.
+    # As `ectkd train --members 4 --unlabeled …`, with all labels to learn from.
     "second_generation": Distilled(
-        "compact_wide", "ensemble", True, SEEDS, SURE, members=2, is_averaged=True
+        NETWORKS[0], "ensemble", True, SEEDS, SURE, members=MEMBERS, is_averaged=True
     ),
     "third_generation": Distilled(
-        "compact_wide",
+        NETWORKS[0],
         "second_generation",
         True,
         SEEDS,
         SURE,
-        members=2,
+        members=MEMBERS,
         is_averaged=True,
     ),
     "compact_from_third_generation": Distilled(

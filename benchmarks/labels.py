@@ -33,9 +33,9 @@ from rows import (
     RESULTS,
     Place,
     ask,
-    drain,
     fill_table,
     read_rows,
+    returned,
     row_path,
     save_row,
     summary,
@@ -162,7 +162,7 @@ def written(
 def suspects(data: DataConfig, seed: int) -> list[int]:
     """Return which labels `ectkd suspects` lists."""
     with tempfile.TemporaryDirectory() as folder:
-        found = drain(
+        found = returned(
             suspect_labels(
                 data,
                 SuspectConfig(seed=seed),

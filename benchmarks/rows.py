@@ -129,6 +129,15 @@ def drain(stream: Iterator[Event]) -> dict[str, Any]:
     return result
 
 
+def returned(stream: Generator[Event, None, Any]) -> Any:
+    """Run a part of a stage without a word; return its value."""
+    while True:
+        try:
+            next(stream)
+        except StopIteration as end:
+            return end.value
+
+
 def simulated(config: SubtomogramSimulation) -> DataConfig:
     """Return a data set, simulated unless it is there whole."""
     if not (config.out / ".whole").exists():
@@ -205,7 +214,7 @@ def ask(test: DataConfig, runs: list[Path], *, is_averaged: bool) -> Outcome:
     is_averaged
         Whether also over the rotations that keep the missing wedge.
     """
-    data = _returned(load_dataset(test, cancel=Cancel()))
+    data = returned(load_dataset(test, cancel=Cancel()))
     device = choose_device("auto")
     parts = []
     parameters = macs = 0
@@ -213,7 +222,7 @@ def ask(test: DataConfig, runs: list[Path], *, is_averaged: bool) -> Outcome:
         model, info = load_checkpoint(path)
         views = wedge_rotations(data.tilt_range) if is_averaged else (IDENTITY,)
         parts.append(
-            _returned(
+            returned(
                 infer_logits(
                     to_device(model, device),
                     data.read,
@@ -332,11 +341,3 @@ def summary(values: list[float]) -> str:
     """Return mean and spread (standard deviation over seeds) in percent."""
     spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
     return f"{100 * np.mean(values):.1f}{spread}"
-
-
-def _returned(stream: Generator[Event, None, Any]) -> Any:
-    while True:
-        try:
-            next(stream)
-        except StopIteration as end:
-            return end.value

@@ -3,7 +3,7 @@
 It holds `config.json`, `best.safetensors`, `last.safetensors` and, while unfinished,
 `resume.safetensors` too; besides, what the run depended on (`environment.json`), what
 the network saw (`examples.npz`), and a model card. The run of an ensemble has one such
-folder a member in it.
+folder a member in it, and that of a teacher of a later generation also those before it.
 """
 
 from __future__ import annotations
@@ -77,6 +77,11 @@ class Run(JobFolder):
         return Run(self.path / "labels-alone")
 
     @property
+    def result_path(self) -> Path:
+        """The result of a run inside another's, which has no event log of its own."""
+        return self.path / "result.json"
+
+    @property
     def search_path(self) -> Path:
         """The tuner's journal, of a run that searches for the smallest student."""
         return self.path / "search.journal"
@@ -125,11 +130,34 @@ class Run(JobFolder):
         """Return the run of one member of an ensemble, from 1."""
         return Run(self.path / f"{MEMBER}{number}")
 
+    def generation(self, number: int) -> Run:
+        """Return the run of an earlier generation of teachers, from 1, inside this."""
+        return Run(self.path / f"generation-{number}")
+
+    def keep_result(self, result: dict[str, Any]) -> None:
+        """Keep the result of a run inside another's.
+
+        Raises
+        ------
+        WriteError
+            If it cannot be written.
+        """
+        with atomic_path(self.result_path) as temporary:
+            temporary.write_text(json.dumps(result) + "\n")
+
+    def kept_result(self) -> dict[str, Any] | None:
+        """Return what `keep_result` kept; None while the run is not over."""
+        if not (self.result_path.exists() and self.best_path.exists()):
+            return None
+        result: dict[str, Any] = json.loads(self.result_path.read_text())
+        return result
+
     def can_resume(self) -> bool:
         """Return whether there is a state to go on from."""
         # Of an ensemble, what is over is there, and what is not may begin anew.
         in_parts = bool(self.members()) or self.search_path.exists()
         in_parts = in_parts or self.baseline.path.exists()
+        in_parts = in_parts or self.generation(1).path.exists()
         in_parts = in_parts and not self.best_path.exists()
         return self.resume_path.exists() or self.on_all.path.exists() or in_parts
 

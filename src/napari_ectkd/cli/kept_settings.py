@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from napari_ectkd.errors import ConfigError, FormatError
+from napari_ectkd.training.config import UnlabeledConfig
 
 if TYPE_CHECKING:
     from napari_ectkd.dataset.config import DataConfig
@@ -25,6 +26,9 @@ def settings(kind: str, data: DataConfig, config: TrainConfig) -> dict[str, Any]
             "stream": data.stream.resolve() if data.stream else None,
         }
     )
+    if isinstance(config, UnlabeledConfig):
+        unlabeled = [path.resolve() for path in config.unlabeled]
+        config = config.model_copy(update={"unlabeled": unlabeled})
     return {
         "kind": kind,
         "data": kept.model_dump(mode="json"),

@@ -17,11 +17,15 @@ from napari_ectkd.cli.options import (
 )
 from napari_ectkd.cli.submit import Submission
 from napari_ectkd.dataset.config import DataConfig
-from napari_ectkd.distillation.config import DistillConfig, SearchConfig
+from napari_ectkd.distillation.config import (
+    DistillConfig,
+    GenerationConfig,
+    SearchConfig,
+)
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import Finished
 from napari_ectkd.runs import Run
-from napari_ectkd.training.config import EnsembleConfig, SuspectConfig
+from napari_ectkd.training.config import SuspectConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,12 +38,12 @@ def train(
     *,
     data: Annotated[DataConfig, FLAT] = DataConfig(),  # noqa: B008
     out: Annotated[Path, Parameter(help="run folder to make")],
-    config: Annotated[EnsembleConfig, FLAT] = EnsembleConfig(),  # noqa: B008
+    config: Annotated[GenerationConfig, FLAT] = GenerationConfig(),  # noqa: B008
     resume: Annotated[bool, Parameter(negative=())] = False,
     where: Annotated[Submission, FLAT] = Submission(),  # noqa: B008
     output: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
-    """Train a model, or an ensemble, on labeled subtomograms.
+    """Train a model, or several as one teacher, on labeled subtomograms.
 
     Parameters
     ----------
@@ -77,8 +81,6 @@ def distill(
     """
     run = Run(out)
     teachers = [path.resolve() for path in teacher]
-    unlabeled = [path.resolve() for path in config.unlabeled]
-    config = config.model_copy(update={"unlabeled": unlabeled})
     if resume:
         kept_settings(run, "distill")
     elif not teachers:

@@ -14,11 +14,14 @@ from napari_ectkd.cli.console import Console
 from napari_ectkd.cli.drive import drive
 from napari_ectkd.cli.kept_settings import kept_part
 from napari_ectkd.dataset.config import DataConfig
-from napari_ectkd.distillation.config import DistillConfig, SearchConfig
+from napari_ectkd.distillation.config import (
+    DistillConfig,
+    GenerationConfig,
+    SearchConfig,
+)
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import Cancel
 from napari_ectkd.runs import Run
-from napari_ectkd.training.config import EnsembleConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -71,9 +74,9 @@ def stream_of(run: Run, is_resumed: bool, cancel: Cancel) -> Iterator[Event]:
     kept = run.config()
     data = kept_part(run, DataConfig, kept, "data")
     if kept.get("kind") == "train":
-        from napari_ectkd.training.ensemble import train
+        from napari_ectkd.distillation.generations import train
 
-        learning = kept_part(run, EnsembleConfig, kept, "config")
+        learning = kept_part(run, GenerationConfig, kept, "config")
         return train(data, learning, run, cancel=cancel, is_resumed=is_resumed)
     if kept.get("kind") == "distill":
         from napari_ectkd.distillation.distill import distill

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from napari_ectkd.training.config import TrainConfig
+from napari_ectkd.training.config import EnsembleConfig, UnlabeledConfig
 
 
-class DistillConfig(TrainConfig, frozen=True, extra="forbid"):
+class DistillConfig(UnlabeledConfig, frozen=True, extra="forbid"):
     """How a student learns from the soft labels of frozen teachers."""
 
     model: str | None = Field("compact", description="student, see `ectkd models`")
-    unlabeled: list[Path] = Field(
-        default=[],
-        description="also learn what the teacher thinks of these: a STAR file, of "
-        "which the picks without a label count, or a folder of subtomograms; may be "
-        "repeated",
-    )
     surest_share: float = Field(
         1.0,
         gt=0,
@@ -65,6 +58,18 @@ class DistillConfig(TrainConfig, frozen=True, extra="forbid"):
         False,
         description="also train the same student on the labels alone, to see what the "
         "teacher is worth; takes as long again",
+    )
+
+
+class GenerationConfig(EnsembleConfig, UnlabeledConfig, frozen=True, extra="forbid"):
+    """How a teacher learns: from labels, then in generations from unlabeled ones."""
+
+    generations: int = Field(
+        3,
+        ge=2,
+        le=10,
+        description="where unlabeled ones teach too: the first generation learns from "
+        "the labels, each later one what that before it thinks of all",
     )
 
 

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from napari_ectkd.dataset.subtomograms import LabeledSubtomograms
-    from napari_ectkd.distillation.config import DistillConfig
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.models.checkpoint import CheckpointInfo
     from napari_ectkd.training.batches import Material
+    from napari_ectkd.training.config import TrainConfig
     from napari_ectkd.training.objective import Batch
 
 
@@ -109,7 +109,7 @@ def ask_teachers(
     data: LabeledSubtomograms,
     index: NDArray[np.int64],
     classes: Sequence[str],
-    config: DistillConfig,
+    config: TrainConfig,
     cancel: Cancel,
 ) -> Generator[Event, None, Tensor]:
     """Return logits `(teachers, len(index), k)`, classes in the order of `classes`.
@@ -144,7 +144,7 @@ def ask_once(
     path: Path,
     teachers: Sequence[Teacher],
     material: Material,
-    config: DistillConfig,
+    config: TrainConfig,
     cancel: Cancel,
 ) -> Generator[Event, None, Tensor]:
     """Return `ask_teachers` of all data; kept in a file for a run that is resumed.

@@ -27,14 +27,13 @@ from napari_ectkd.distillation.front import (
 )
 from napari_ectkd.errors import EctkdError
 from napari_ectkd.events import Finished, Saved
-from napari_ectkd.gui.class_codes import class_codes
 from napari_ectkd.gui.editors import ChoiceEdit, IntEdit
 from napari_ectkd.gui.forecast import about_student, about_teacher
 from napari_ectkd.gui.front_plot import FrontPlot
 from napari_ectkd.gui.learn_panel import LearnPanel
 from napari_ectkd.gui.result_table import ResultTable
-from napari_ectkd.io.atomic import make_folder
-from napari_ectkd.io.star import write_picks
+from napari_ectkd.gui.session import Session
+from napari_ectkd.gui.unlabeled_box import UnlabeledBox
 from napari_ectkd.models.registry import find_model, model_names, smallest_box
 from napari_ectkd.runs import Run
 from napari_ectkd.training.run_list import FoundRun, find_run, find_runs
@@ -60,7 +59,10 @@ class DistillPanel(LearnPanel):
         self.browse_button = QPushButton("Browse…")
         self.about_teachers = QLabel(wordWrap=True)
         self.about_student = QLabel(wordWrap=True)
-        self.also_unlabeled = QCheckBox("Also learn from unlabeled picks")
+        self.also_unlabeled = UnlabeledBox(
+            Session.of(napari_viewer),
+            "The teacher says what it thinks of {n} picks; the student learns that",
+        )
         self.baseline = QCheckBox("Also train it on labels alone, to compare")
         self.search = QCheckBox("Try all student sizes")
         self.trials = IntEdit(1, 1000, "runs")
@@ -104,12 +106,7 @@ class DistillPanel(LearnPanel):
     def extra_arguments(self, run: Path) -> list[str]:
         """Return teachers, unlabeled picks and the search as arguments."""
         found = [a for t in self.chosen_teachers() for a in ("--teacher", str(t.path))]
-        if self.also_unlabeled.isEnabled() and self.also_unlabeled.isChecked():
-            picks = self.session.all_picks()
-            sizes = {n: t.voxel_size for n, t in self.session.tomograms.items()}
-            path = make_folder(run / "data") / "unlabeled-picks.star"
-            write_picks(path, picks[~picks.is_labeled], sizes)
-            found += ["--unlabeled", str(path)]
+        found += self.also_unlabeled.arguments(run)
         if self.search.isChecked():
             found += ["--search", "--trials", str(self.trials.value())]
         return found
@@ -271,16 +268,7 @@ class DistillPanel(LearnPanel):
                 self._box_problem()
                 or about_student(config.model, chosen, config.batch_size)
             )
-        picks = self.session.all_picks()
-        n = int((~class_codes(picks).is_labeled).sum())
-        problem = "" if n else "All picks are labeled; pick more in step 1"
-        if self.data.box_px() is None:
-            problem = "Only with the labels in this window"
-        text = f"The teacher says what it thinks of {n} picks; the student learns that"
-        self.also_unlabeled.setEnabled(not problem)
-        self.also_unlabeled.setToolTip(f"<qt>{problem or text}</qt>")
-        name = "Also learn from unlabeled picks"
-        self.also_unlabeled.setText(name if problem else f"{name} ({n})")
+        self.also_unlabeled.refresh(self.data)
 
     def _outcome(self) -> QWidget:
         """Return the comparison, above which there is the picture; not what follows."""

@@ -15,7 +15,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_ectkd.dataset.config import DataConfig
-from napari_ectkd.distillation.config import DistillConfig, SearchConfig
+from napari_ectkd.distillation.config import (
+    DistillConfig,
+    GenerationConfig,
+    SearchConfig,
+)
 from napari_ectkd.errors import ConfigError, FormatError
 from napari_ectkd.gui.device_chooser import DeviceChooser
 from napari_ectkd.gui.editors import ChoiceEdit
@@ -24,7 +28,6 @@ from napari_ectkd.gui.panel import set_problem
 from napari_ectkd.models.registry import available_models, check_box
 from napari_ectkd.refinement.config import RefineConfig
 from napari_ectkd.runs import Run
-from napari_ectkd.training.config import EnsembleConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
 _CONFIGS: dict[str, tuple[type[BaseModel], str, list[str]]] = {
-    "train": (EnsembleConfig, "config", ["model", "epochs", "learning_rate", "seed"]),
+    "train": (GenerationConfig, "config", ["model", "epochs", "learning_rate", "seed"]),
     "distill": (DistillConfig, "config", ["model", "epochs", "learning_rate", "seed"]),
     "refine": (RefineConfig, "refine", ["epochs", "weight", "from_scratch", "seed"]),
 }

@@ -24,8 +24,10 @@ def about_teacher(teacher: FoundRun) -> str:
     if card:
         labels = card["data"]["labels"]
         n = sum(of["training"] for of in labels.values())
+        unlabeled = card["data"].get("unlabeled")
         again = ", then once more from all" if card["training"].get("is_refit") else ""
-        lines.append(f"learned from {n} labels of {len(labels)} classes{again}")
+        more = f" and {unlabeled:,} unlabeled picks" if unlabeled else ""
+        lines.append(f"learned from {n} labels of {len(labels)} classes{more}{again}")
     else:
         lines.append(f"{len(info.classes)} classes")
     lines.append(f"box {info.box} at {info.voxel_size:g} Å")

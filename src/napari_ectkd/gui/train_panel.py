@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QPushButton
 
+from napari_ectkd.distillation.config import GenerationConfig
+from napari_ectkd.distillation.generations import MEMBERS
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.gui.learn_panel import LearnPanel
 from napari_ectkd.gui.panel import folded
+from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.setup_check import SetupCheck
 from napari_ectkd.gui.suspect_list import SuspectList
-from napari_ectkd.training.config import EnsembleConfig
+from napari_ectkd.gui.unlabeled_box import UnlabeledBox
 from napari_ectkd.training.defaults import (
     default_batch_size,
     default_epochs,
@@ -21,6 +24,8 @@ from napari_ectkd.training.defaults import (
 from napari_ectkd.training.refit import wants_all
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import napari
 
 
@@ -33,8 +38,17 @@ class TrainPanel(LearnPanel):
     start_text: ClassVar[str] = "Start training"
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
+        self.also_unlabeled = UnlabeledBox(
+            Session.of(napari_viewer),
+            "{n} picks. Once a network, or several, have learned from the labels, new "
+            "ones learn what these think of all picks, and so on: each generation is "
+            "a better teacher. Takes several times as long",
+        )
         super().__init__(
-            napari_viewer, EnsembleConfig(), ["model", "epochs", "members", "device"]
+            napari_viewer,
+            GenerationConfig(),
+            ["model", "epochs", "members", "device"],
+            hidden=["unlabeled"],
         )
 
     def plan(self) -> str:
@@ -53,7 +67,21 @@ class TrainPanel(LearnPanel):
         text = f"{members}{epochs} epochs of {batches} of {of} subtomograms"
         if wants_all(config, counts):
             text += f", then as many steps once more from all {n} labels"
+        if self.also_unlabeled.is_wanted():
+            n_all = n_training + self.also_unlabeled.count()
+            epochs = config.epochs or default_epochs(n_all, config.batch_size)
+            later = config.generations - 1
+            times = f"{later} times" if later > 1 else "once"
+            text += (
+                f"; then, {times}, {MEMBERS} networks by {epochs} epochs of "
+                f"{steps_per_epoch(n_all, config.batch_size)} batches from those "
+                "before and the unlabeled picks"
+            )
         return text
+
+    def extra_arguments(self, run: Path) -> list[str]:
+        """Return the unlabeled picks as arguments, if they are to teach."""
+        return self.also_unlabeled.arguments(run)
 
     def show_result(self, result: dict[str, Any]) -> None:
         """Show what came of a run; of an ensemble, of each member alone too."""
@@ -61,8 +89,7 @@ class TrainPanel(LearnPanel):
         if "member_val_accuracy" in result:
             alone = ", ".join(f"{a:.1%}" for a in result["member_val_accuracy"])
             self.summary.setText(
-                f"{result['members']} members together. {self.summary.text()} "
-                f"Alone: {alone}."
+                f"{_together(result)}. {self.summary.text()} Alone: {alone}."
             )
 
     def _build_head(self) -> None:
@@ -77,15 +104,18 @@ class TrainPanel(LearnPanel):
     def _build(self) -> None:
         super()._build()
         after_form = self.column.indexOf(self.form) + 1
-        self.column.insertWidget(after_form, self.plan_label)
+        self.column.insertWidget(after_form, self.also_unlabeled)
+        self.column.insertWidget(after_form + 1, self.plan_label)
         self.column.insertWidget(
-            after_form + 1, self.setup_button, 0, Qt.AlignmentFlag.AlignRight
+            after_form + 2, self.setup_button, 0, Qt.AlignmentFlag.AlignRight
         )
         before_form = self.column.indexOf(self.form)
         self.column.insertWidget(before_form, folded("Check the labels", self.suspects))
 
     def _connect(self) -> None:
         super()._connect()
+        self.also_unlabeled.toggled.connect(self._refresh)
+        self.session.picks_changed.connect(self._refresh)
         self._proposed_batch = self.form.editors["batch_size"].value()
         self.form.editors["device"].offered.connect(self._propose_batch)
         for signal in (self.form.editors["model"].valueChanged, self.data.valueChanged):
@@ -110,8 +140,16 @@ class TrainPanel(LearnPanel):
 
     def _refresh(self) -> None:
         super()._refresh()
+        self.also_unlabeled.refresh(self.data)
         try:
             self.plan_label.setText(self.plan())
         except ConfigError:
             self.plan_label.clear()
         self.plan_label.setVisible(bool(self.plan_label.text()))
+
+
+def _together(result: dict[str, Any]) -> str:
+    text = f"{result['members']} members together"
+    if "generation" in result:
+        text += f", of generation {result['generation']}"
+    return text

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from napari_ectkd.runs import Run
     from napari_ectkd.training.batches import Material
 
+_ENSEMBLE = (
+    *("members", "best_member", "generation"),
+    *("val_accuracy", "member_val_accuracy"),
+)
 _TRAINING = ("best_epoch", "seconds", "is_refit")
 
 
@@ -101,9 +105,8 @@ def write_ensemble_card(run: Run, result: dict[str, Any]) -> None:
     """
     best = run.member(result["best_member"])
     card = json.loads(best.card_path.with_suffix(".json").read_text())
-    keys = ("members", "best_member", "val_accuracy", "member_val_accuracy")
     card["name"] = run.path.name
-    card["ensemble"] = {key: result[key] for key in keys if key in result}
+    card["ensemble"] = {key: result[key] for key in _ENSEMBLE if key in result}
     write_card(run, card)
 
 
@@ -149,6 +152,8 @@ def _markdown(card: dict[str, Any]) -> Iterator[str]:
             f"It is member {ensemble['best_member']} of an ensemble of "
             f"{ensemble['members']}, which together are a teacher"
         )
+        if "generation" in ensemble:
+            text += f" of generation {ensemble['generation']}"
         if "val_accuracy" in ensemble:
             text += (
                 f": over the rotations that keep the missing wedge they are right on "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from napari_ectkd.dataset.config import AugmentConfig
@@ -74,6 +76,17 @@ class TrainConfig(AugmentConfig, frozen=True, extra="forbid"):
         "not stated",
         min_length=1,
         description="of the weights, for checkpoint and model card, such as CC-BY-4.0",
+    )
+
+
+class UnlabeledConfig(TrainConfig, frozen=True, extra="forbid"):
+    """How a model learns, from subtomograms without a label too."""
+
+    unlabeled: list[Path] = Field(
+        default=[],
+        description="also learn what the teacher thinks of these: a STAR file, of "
+        "which the picks without a label count, or a folder of subtomograms; may be "
+        "repeated",
     )
 
 

@@ -7,8 +7,8 @@ missing wedge too.
 
 from __future__ import annotations
 
-import json
 import shutil
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,8 +27,7 @@ from napari_ectkd.training.train import train as train_one
 from napari_ectkd.training.workers import choose_worker_device, rank_from_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
-    from pathlib import Path
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from napari_ectkd.dataset.config import DataConfig
     from napari_ectkd.events import Cancel, Event
@@ -92,27 +91,61 @@ def _train(
         member = run.member(number)
         mine = member_config(config, number)
         learner = Learner.create(name, material, mine, trained_by="train")
-        if _is_done(member):
+        result = member.kept_result()
+        if result is None:
+            yield from _learn(learner, material, mine, member, number, config, cancel)
+            result = learner.result
+        else:
             yield Noted(text=f"member {number} of {config.members} is there already")
             learner.load(member)
-        else:
-            yield from _learn(learner, material, mine, member, number, config, cancel)
-        results.append(json.loads(_facts_path(member).read_text()))
+        results.append(result)
         opinions.append((yield from _ask(learner, material, mine, cancel)))
+    result = yield from conclude(run, results, torch.stack(opinions), material)
+    yield Finished(result=result)
+
+
+def conclude(
+    run: Run,
+    results: Sequence[dict[str, Any]],
+    said: torch.Tensor,
+    material: Material,
+    of_all: Mapping[str, Any] = MappingProxyType({}),
+) -> Generator[Event, None, dict[str, Any]]:
+    """Make the best member's model the run's, and say what all are together.
+
+    Parameters
+    ----------
+    run
+        With its members in it.
+    results
+        Of the members, in order.
+    said
+        `(members, n, k)` their logits of the validation part, over the rotations that
+        keep the missing wedge.
+    material
+        What they were validated on.
+    of_all
+        More for the result, in place of what is the members'.
+
+    Returns
+    -------
+    dict
+        The result of the run: that of the best member, and what they are together.
+    """
     best = min(range(len(results)), key=lambda i: results[i].get("val_loss", 0.0))
     if rank_from_environment() == 0:
         with atomic_path(run.best_path) as temporary:
             shutil.copyfile(run.member(best + 1).best_path, temporary)
     result = results[best] | {
-        "members": config.members,
+        "members": len(results),
         "best_member": best + 1,
         "seconds": sum(each["seconds"] for each in results),
+        **of_all,
     }
     index = material.split.validation
     if len(index):
-        together = torch.stack(opinions).mean(dim=0)
         metrics, report = score_logits(
-            together, material.targets[index], material.classes
+            said.mean(dim=0), material.targets[index], material.classes
         )
         result |= metrics | {
             "report": report.as_dict(),
@@ -126,7 +159,7 @@ def _train(
     if rank_from_environment() == 0:
         write_ensemble_card(run, result)
         yield Saved(what="model card", path=str(run.card_path))
-    yield Finished(result=result)
+    return result
 
 
 def _learn(
@@ -151,18 +184,17 @@ def _learn(
     )
     for event in stream:
         if isinstance(event, EpochEnd):
-            yield _of_the_whole(event, number, ensemble.members)
+            yield of_the_whole(event, number, ensemble.members)
         elif isinstance(event, Progress):
             yield event.model_copy(update={"stage": f"{of}: {event.stage}"})
         else:
             yield event
     if rank_from_environment() == 0:
-        with atomic_path(_facts_path(member)) as temporary:
-            temporary.write_text(json.dumps(learner.result) + "\n")
+        member.keep_result(learner.result)
 
 
-def _of_the_whole(event: EpochEnd, number: int, members: int) -> EpochEnd:
-    """Return an epoch counted through all members."""
+def of_the_whole(event: EpochEnd, number: int, members: int) -> EpochEnd:
+    """Return an epoch of one member, from 1, counted through all of them."""
     left = event.seconds_left
     if left is not None and event.epoch:
         # The others will take as long; what is over of this one tells.
@@ -196,12 +228,3 @@ def _ask(
             stage="ask a member",
         )
     )
-
-
-def _is_done(member: Run) -> bool:
-    return _facts_path(member).exists() and member.best_path.exists()
-
-
-def _facts_path(member: Run) -> Path:
-    """Return where a member's result is kept: it has no event log of its own."""
-    return member.path / "result.json"
