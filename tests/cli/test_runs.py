@@ -32,9 +32,13 @@ def test_runs_are_listed_exported_and_deleted(ectkd, work, tmp_path):
 
 
 def test_killed_in_the_middle_of_an_epoch_it_ends_with_the_same_weights(
-    ectkd, work, tmp_path
+    ectkd, tmp_path
 ):
-    settings = ["--data", work / "data", "--model", "dsrf3d_v2", "--epochs", 2]
+    # Enough for an epoch of seconds, in which progress is told.
+    data = tmp_path / "data"
+    many = ["--per-class", 10, "--none", 10, "--box", 24]
+    assert ectkd("simulate", "subtomograms", "--out", data, *many).code == 0
+    settings = ["--data", data, "--model", "dsrf3d_v2", "--epochs", 2, "--no-refit"]
     settings += ["--batch-size", 2, "--precision", "float32", "--device", "cpu"]
     whole, part = Run(tmp_path / "whole"), Run(tmp_path / "part")
     assert ectkd("train", *settings, "--out", whole.path).code == 0

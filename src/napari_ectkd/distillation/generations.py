@@ -176,6 +176,8 @@ def _distill(
         return
     is_resumed = mine.can_resume()
     if rank_from_environment() == 0 and not is_resumed:
+        # One that was stopped between its last epoch and its result begins anew.
+        shutil.rmtree(mine.path, ignore_errors=True)
         mine.create(
             {
                 "kind": "distill",

@@ -196,10 +196,11 @@ def _learn(
 def of_the_whole(event: EpochEnd, number: int, members: int) -> EpochEnd:
     """Return an epoch of one member, from 1, counted through all of them."""
     left = event.seconds_left
-    if left is not None and event.epoch:
-        # The others will take as long; what is over of this one tells.
-        a_member = left / max(event.epochs - event.epoch, 1) * event.epochs
-        left += a_member * (members - number)
+    n_left = event.epochs - event.epoch
+    if number < members:
+        # The others will take as long; at the end of this one nothing tells the pace.
+        others = (members - number) * event.epochs
+        left = left * (1 + others / n_left) if left and n_left else None
     return event.model_copy(
         update={
             "epoch": (number - 1) * event.epochs + event.epoch,

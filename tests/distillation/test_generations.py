@@ -1,0 +1,216 @@
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from napari_ectkd.dataset.augment import wedge_rotations
+from napari_ectkd.dataset.config import DataConfig
+from napari_ectkd.distillation import generations
+from napari_ectkd.distillation.config import GenerationConfig
+from napari_ectkd.distillation.generations import HOW, MEMBERS, train
+from napari_ectkd.errors import ConfigError, FileMissingError
+from napari_ectkd.events import Cancel, CancelledError, EpochEnd, Finished, Noted
+from napari_ectkd.models.checkpoint import load_checkpoint, read_info
+from napari_ectkd.runs import Run, members_of
+from napari_ectkd.simulation.config import SubtomogramSimulation
+from napari_ectkd.simulation.subtomograms import simulate_subtomograms
+from napari_ectkd.training import keeping
+from napari_ectkd.training.train import prepare
+
+QUICK = {
+    "model": "residual_small",
+    "epochs": 2,
+    "batch_size": 8,
+    "precision": "float32",
+    "device": "cpu",
+    "validation_fraction": 0.34,
+}
+
+
+@pytest.fixture(scope="module")
+def more(tmp_path_factory):
+    """Phantoms whose labels nobody reads."""
+    out = tmp_path_factory.mktemp("more") / "data"
+    config = SubtomogramSimulation(
+        out=out, per_class=2, none=2, box=24, voxel_size=14, snr=20, seed=5
+    )
+    for _ in simulate_subtomograms(config, cancel=Cancel()):
+        pass
+    return out
+
+
+def start(run, phantoms, more, *, cancel=None, is_resumed=False, **settings):
+    """Return the stream of a teacher's training."""
+    given = {"unlabeled": [more], "refit": False, **QUICK} | settings
+    return train(
+        DataConfig(data=[phantoms]),
+        GenerationConfig(**given),
+        run,
+        cancel=cancel or Cancel(),
+        is_resumed=is_resumed,
+    )
+
+
+@pytest.fixture
+def learn(tmp_path, phantoms, more):
+    """Return the stream of a teacher's training, and its run."""
+
+    def begin(name="teacher", **settings):
+        run = Run(tmp_path / name)
+        return start(run, phantoms, more, **settings), run
+
+    return begin
+
+
+BROKEN_OFF = {"members": 1, "generations": 3, "refit": True}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, phantoms, more):
+    """The run that those are compared with that were stopped on their way."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    run = Run(tmp_path_factory.mktemp("whole") / "teacher")
+    for _ in start(run, phantoms, more, **BROKEN_OFF):
+        pass
+    torch.set_num_threads(threads)
+    return run
+
+
+def test_each_generation_learns_from_the_one_before_it(learn, phantoms, more):
+    stream, run = learn(members=3, generations=3)
+    events = list(stream)
+    # The folders: the last generation is what a distillation asks.
+    names = [path.name for path in members_of(run.path)]
+    assert names == [f"member-{n}" for n in range(1, MEMBERS + 1)]
+    homes = [run.generation(1), run.generation(2), run]
+    assert not run.generation(3).path.exists()
+    assert [len(home.members()) for home in homes] == [3, MEMBERS, MEMBERS]
+    for member in homes[0].members():
+        info = read_info(member.path)
+        assert (info.model, info.trained_by) == ("residual_small", "train")
+    for before, home in pairwise(homes):
+        seeds = []
+        for member in home.members():
+            info = read_info(member.path)
+            assert (info.model, info.trained_by) == ("compact_wide", "distill")
+            kept = member.config()
+            assert kept["teachers"] == [str(before.path)]
+            assert kept["config"]["unlabeled"] == [str(more)]
+            assert kept["config"].items() >= HOW.items()
+            assert kept["config"]["split_seed"] == 0
+            seeds.append(kept["config"]["seed"])
+            said = load_file(member.path / "soft_labels.safetensors")["logits"]
+            assert said.shape == (len(before.members()), 24 + 16, 8)
+        assert len(set(seeds)) == MEMBERS
+    # The events: one count of epochs, a number for each network, nothing said twice.
+    ends = [e for e in events if isinstance(e, EpochEnd)]
+    n = QUICK["epochs"] * (3 + 2 * MEMBERS)
+    assert [e.epoch for e in ends] == list(range(1, n + 1))
+    assert ends[-1].epochs == n
+    assert [e.member for e in ends[::2]] == list(range(1, 3 + 2 * MEMBERS + 1))
+    assert ends[0].seconds_left is None
+    assert all(e.seconds_left > 0 for e in ends[6::2])
+    assert ends[-1].seconds_left == 0
+    texts = [e.text for e in events if isinstance(e, Noted)]
+    assert len(texts) == len(set(texts))
+    assert "16 unlabeled subtomograms to learn the teacher's opinion of" in texts
+    # The result: what the last generation is together, over the rotations.
+    assert isinstance(events[-1], Finished)
+    result = events[-1].result
+    json.dumps(result)
+    assert (result["generation"], result["members"]) == (3, MEMBERS)
+    assert result["n_unlabeled"] > 0
+    assert result["val_accuracy"] == pytest.approx(accuracy(run, phantoms))
+    best = run.member(result["best_member"])
+    assert run.best_path.read_bytes() == best.best_path.read_bytes()
+    assert "a teacher of generation 3" in run.card_path.read_text()
+    assert not run.can_resume()
+
+
+def accuracy(run, folder):
+    """What the members are right on together, of the validation part: by hand."""
+    config = GenerationConfig(**QUICK)
+    stream = prepare(DataConfig(data=[folder]), config, Cancel())
+    while True:
+        try:
+            next(stream)
+        except StopIteration as end:
+            material = end.value
+            break
+    index = material.split.validation
+    total = 0
+    for path in members_of(run.path):
+        model, info = load_checkpoint(path)
+        for signs in wedge_rotations((-60, 60)):
+            z, y, x = (np.arange(24) if s > 0 else -np.arange(24) % 24 for s in signs)
+            turned = material.data.read(index)[:, z][:, :, y][..., x]
+            with torch.no_grad():
+                total = total + model(torch.from_numpy(turned.copy())[:, None])
+    names = np.array(info.classes)[total.argmax(dim=1).numpy()]
+    return (names == material.data.label[index]).mean()
+
+
+@pytest.mark.parametrize("place", ["generation-1", "generation-2", "member-2"])
+def test_a_stopped_one_goes_on_to_the_same_weights(learn, whole, monkeypatch, place):
+    monkeypatch.setattr(keeping, "SECONDS_BETWEEN_SAVES", 0)
+    cancel = Cancel()
+    stream, part = learn(cancel=cancel, **BROKEN_OFF)
+    for event in stream:
+        begun = list(part.path.glob(f"{place}/**/last.safetensors"))
+        if isinstance(event, EpochEnd) and begun:
+            break
+    cancel.request()
+    with pytest.raises(CancelledError):
+        list(stream)
+    assert part.can_resume()
+    assert not part.best_path.exists()
+    stream, _ = learn(is_resumed=True, **BROKEN_OFF)
+    events = list(stream)
+    ends = [e for e in events if isinstance(e, EpochEnd)]
+    assert ends[-1].epoch == ends[-1].epochs == QUICK["epochs"] * (1 + 2 * MEMBERS)
+    assert isinstance(events[-1], Finished)
+    for one, other in zip(whole.members(), part.members(), strict=True):
+        theirs = load_file(other.best_path)
+        for name, tensor in load_file(one.best_path).items():
+            assert torch.equal(tensor, theirs[name]), name
+
+
+def test_without_unlabeled_ones_it_is_an_ensemble(learn):
+    stream, run = learn(unlabeled=[], members=2, epochs=1)
+    result = list(stream)[-1].result
+    assert "generation" not in result
+    assert not run.generation(1).path.exists()
+    assert {read_info(m.path).model for m in run.members()} == {"residual_small"}
+
+
+def test_without_a_validation_part(learn):
+    stream, run = learn(validation_fraction=0, generations=2, epochs=1)
+    events = list(stream)
+    assert "val_accuracy" not in events[-1].result
+    assert len(run.members()) == MEMBERS
+    assert run.best_path.exists()
+
+
+def test_a_box_too_small_for_the_students(learn, monkeypatch):
+    monkeypatch.setattr(generations, "NETWORKS", ("student1", "residual_small"))
+    stream, run = learn(generations=2, epochs=1)  # student1 takes 27 voxels, not 24
+    list(stream)
+    assert {read_info(m.path).model for m in run.members()} == {"residual_small"}
+
+
+def test_what_cannot_work_is_said_at_the_call(learn, tmp_path, more):
+    with pytest.raises(ConfigError, match="no network called"):
+        learn(model="vgg")
+    with pytest.raises(FileMissingError, match="nothing to resume"):
+        learn(is_resumed=True)
+    stream = DataConfig(stream=tmp_path / "settings.json")
+    config = GenerationConfig(unlabeled=[more], **QUICK)
+    with pytest.raises(ConfigError, match=r"leave the unlabeled ones out"):
+        train(stream, config, Run(tmp_path / "x"), cancel=Cancel())
+    with pytest.raises(FileMissingError, match="nowhere"):
+        list(learn(unlabeled=[Path("nowhere")])[0])
