@@ -29,7 +29,7 @@ from napari_ectkd.events import (
     Finished,
     Noted,
 )
-from napari_ectkd.models.checkpoint import load_checkpoint
+from napari_ectkd.models.checkpoint import load_checkpoint, read_info
 from napari_ectkd.runs import Run, members_of
 from napari_ectkd.training.workers import Workers
 
@@ -96,6 +96,33 @@ def test_two_processes_learn_what_one_does(ectkd, data, tmp_path):
     assert any(
         "2 processes share each batch" in e.text for e in events if isinstance(e, Noted)
     )
+
+
+def test_two_processes_go_through_the_generations(ectkd, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(data, "more")
+    settings = [*SETTINGS[:2], *SETTINGS[4:], "--epochs", 1, "--generations", 2]
+    answer = ectkd(
+        *["train", "--data", data, *settings, "--unlabeled", "more"],
+        *["--processes", 2, "--out", "teacher", "--json"],
+    )
+    assert answer.code == 0, answer.err
+    assert answer.json["generation"] == 2
+    run = Run(tmp_path / "teacher")
+    # Paths hold from any folder: a cluster's job starts elsewhere.
+    assert run.config()["config"]["unlabeled"] == [str(tmp_path / "more")]
+    assert read_info(run.generation(1).path).model == "student1"
+    assert [read_info(m.path).model for m in run.members()] == 2 * ["compact_wide"]
+    events = list(run.events())
+    assert [e.epoch for e in events if isinstance(e, EpochEnd)] == [1, 2, 3]
+    assert sum(isinstance(e, Finished) for e in events) == 1
+    # It is a teacher like any other.
+    student = ectkd(
+        *["distill", "--teacher", "teacher", "--data", data, "--epochs", 1],
+        *["--out", "student", "--json"],
+    )
+    roles = [row["role"] for row in student.json["comparison"]]
+    assert roles == ["teacher", "teacher", "teachers", "student"]
 
 
 def test_of_two_processes_each_asks_the_teacher_of_half(ectkd, work, tmp_path):

@@ -14,6 +14,7 @@ from napari_ectkd.gui.jobs import Job
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.train_panel import TrainPanel
 from napari_ectkd.io.picks import Picks
+from napari_ectkd.io.star import read_picks
 from napari_ectkd.models.registry import smallest_box
 
 WORKER = Path(__file__).parents[1] / "fake_worker.py"
@@ -72,6 +73,52 @@ def test_no_box_is_proposed_that_no_student_takes(panel, viewer):
     assert "No student" not in panel.data.extent.text()
     panel.data.box.setValue(16)
     assert f"takes fewer than {smallest_box('student')}" in panel.data.extent.text()
+
+
+def test_unlabeled_picks_teach_in_generations(panel, viewer, tmp_path):
+    label(viewer, ["a", "a", "b", "b"])
+    assert not panel.also_unlabeled.isEnabled()
+    assert "All picks are labeled" in panel.also_unlabeled.toolTip()
+    label(viewer, [*["a", "b"] * 50, *[""] * 300])
+    assert panel.also_unlabeled.text().endswith("(300)")
+    assert panel.extra_arguments(tmp_path) == []
+    assert "unlabeled" not in panel.plan_label.text()
+    panel.also_unlabeled.click()
+    flag, path = panel.extra_arguments(tmp_path)
+    assert flag == "--unlabeled"
+    picks = read_picks(Path(path))
+    assert len(picks) == 300
+    assert not picks.is_labeled.any()
+    # 80 labels to learn from and 300 besides: 7 batches of 50, 1,500 in all.
+    text = panel.plan_label.text()
+    assert text.endswith(
+        "then, 2 times, 2 networks by 215 epochs of 7 batches from those before and "
+        "the unlabeled picks"
+    )
+    panel.form.editors["generations"].setValue(2)
+    assert "then, once, 2 networks" in panel.plan_label.text()
+    panel.data.show_files([tmp_path])
+    assert not panel.also_unlabeled.is_wanted()
+    assert panel.extra_arguments(tmp_path) == []
+
+
+def test_what_is_known_of_a_later_generation_is_said(panel, viewer, tmp_path):
+    panel.show_result(
+        {
+            "model": "compact_wide",
+            "seconds": 1.0,
+            "best_epoch": 2,
+            "val_accuracy": 0.9,
+            "val_macro_f1": 0.9,
+            "report": {"classes": {}, "accuracy": 0.9, "macro_f1": 0.9},
+            "members": 2,
+            "generation": 3,
+            "member_val_accuracy": [0.8, 0.85],
+        }
+    )
+    text = panel.summary.text()
+    assert text.startswith("2 members together, of generation 3. compact_wide:")
+    assert text.endswith("Alone: 80.0%, 85.0%.")
 
 
 def test_a_network_that_cannot_take_the_box_is_said(panel, viewer):
