@@ -127,6 +127,10 @@ def test_each_generation_learns_from_the_one_before_it(learn, phantoms, more):
     assert result["n_unlabeled"] > 0
     assert result["val_accuracy"] == pytest.approx(accuracy(run, phantoms))
     best = run.member(result["best_member"])
+    said = result["member_val_accuracy"][result["best_member"] - 1]
+    assert read_info(run.path).metrics["val_accuracy"] == said
+    assert texts[-1].startswith("of the validation part generation 1 is right on")
+    assert "val_accuracy" in read_info(run.generation(1).path).metrics
     assert run.best_path.read_bytes() == best.best_path.read_bytes()
     assert "a teacher of generation 3" in run.card_path.read_text()
     assert not run.can_resume()
@@ -178,6 +182,16 @@ def test_a_stopped_one_goes_on_to_the_same_weights(learn, whole, monkeypatch, pl
         theirs = load_file(other.best_path)
         for name, tensor in load_file(one.best_path).items():
             assert torch.equal(tensor, theirs[name]), name
+
+
+def test_a_last_generation_that_is_worse_is_said():
+    at = {"val_accuracy": 0.9}
+    worse = generations._compared(at, {"val_accuracy": 0.8, "generation": 3})
+    assert worse.is_warning
+    assert "generation-1 in this one" in worse.text
+    better = generations._compared(at, {"val_accuracy": 0.95, "generation": 2})
+    assert not better.is_warning
+    assert better.text.endswith("on 90.0%, generation 2 on 95.0%")
 
 
 def test_without_unlabeled_ones_it_is_an_ensemble(learn):

@@ -128,7 +128,24 @@ def _train(
         "seconds": sum(each["seconds"] for each in results),
     }
     result = yield from ensemble.conclude(run, last, said, material, of_all)
+    if "val_accuracy" in result:
+        yield _compared(results[0], result)
     yield Finished(result=result)
+
+
+def _compared(first: dict[str, Any], last: dict[str, Any]) -> Noted:
+    """Say what the generations were worth."""
+    text = (
+        f"of the validation part generation 1 is right on {first['val_accuracy']:.1%}, "
+        f"generation {last['generation']} on {last['val_accuracy']:.1%}"
+    )
+    if last["val_accuracy"] >= first["val_accuracy"]:
+        return Noted(text=text)
+    return Noted(
+        text=f"{text}: the first may be the better teacher; its run is the folder "
+        "generation-1 in this one. More labels would help",
+        is_warning=True,
+    )
 
 
 def _first(
@@ -275,7 +292,7 @@ class _Parts:
                 yield event.model_copy(update={"stage": stage, "seconds_left": left})
             elif isinstance(event, Noted):
                 if event.text not in self._notes:
-                    yield event
+                    yield self._placed(event)
                 self._notes.add(event.text)
             elif isinstance(event, Finished):
                 self.result = event.result
@@ -295,6 +312,12 @@ class _Parts:
                 "member": self._config.members + number,
             }
         )
+
+    def _placed(self, event: Noted) -> Noted:
+        """Return a warning of a later generation with where it is from."""
+        if not (event.is_warning and self._member):
+            return event
+        return event.model_copy(update={"text": f"{self._where('')}{event.text}"})
 
     def _where(self, stage: str) -> str:
         where = f"generation {self._generation} of {self._config.generations}"

@@ -213,6 +213,9 @@ class Learner:
             metrics, report = score_logits(logits, targets, material.classes)
             self.result |= metrics
             self.result["report"] = report.as_dict()
+            # A correction changes what the epoch's figures were.
+            told = self.info.metrics | metrics
+            self.info = self.info.model_copy(update={"metrics": told})
             self.calibrate(logits, targets, run)
             yield Noted(text=in_words(self.info.calibration))
 
