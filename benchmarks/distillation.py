@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from napari_ectkd.distillation.config import DistillConfig
-from napari_ectkd.distillation.generations import HOW, MEMBERS, NETWORKS
+from napari_ectkd.distillation.generations import HOW
 from rows import Place, ask, distilled, fill_table, read_rows, summary, write_row
-from teachers import ALL, AVERAGED, LABELS, ROWS, SEEDS, member_name, train_members
+from teachers import ALL, AVERAGED, LABELS, ROWS, SEEDS, train_members
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ STUDENT = "compact"
 
 @dataclass(frozen=True)
 class Distilled:
-    """A student taught by a row of `teachers.py`, or by such students.
+    """A student taught by a row of `teachers.py`.
 
     Attributes
     ----------
@@ -43,8 +43,6 @@ class Distilled:
         Draws of labels (and of weights).
     settings
         What is said to `ectkd distill`, also where it is the default now.
-    members
-        Students of this many other seeds, asked together.
     is_averaged
         Whether asked over the rotations that keep the missing wedge.
     runs
@@ -56,7 +54,6 @@ class Distilled:
     is_unlabeled: bool
     seeds: tuple[int, ...] = (0,)
     settings: dict[str, Any] = field(default_factory=dict)
-    members: int = 1
     is_averaged: bool = False
     runs: str = ""
 
@@ -82,19 +79,6 @@ DISTILLED = {
     ),
     "compact_wide_unlabeled": Distilled(
         "compact_wide", "ensemble", True, SEEDS, DEFAULT
-    ),
-    # As `ectkd train --members 4 --unlabeled …`, with all labels to learn from.
-    "second_generation": Distilled(
-        NETWORKS[0], "ensemble", True, SEEDS, SURE, members=MEMBERS, is_averaged=True
-    ),
-    "third_generation": Distilled(
-        NETWORKS[0],
-        "second_generation",
-        True,
-        SEEDS,
-        SURE,
-        members=MEMBERS,
-        is_averaged=True,
     ),
     "compact_from_third_generation": Distilled(
         STUDENT, "third_generation", True, SEEDS, SURE
@@ -147,10 +131,10 @@ def make(name: str, place: Place) -> None:
     """Make one row."""
     kind, labels, seed = name.rsplit("-", 2)
     row = DISTILLED[kind]
-    runs, seconds = distill_members(kind, int(labels), int(seed), place)
+    run, seconds = distill_row(kind, int(labels), int(seed), place)
     facts = {
         "network": row.student,
-        "members": row.members,
+        "members": 1,
         "is_averaged": row.is_averaged,
         "learned_from": f"{row.teacher}'s soft labels"
         + (", also of unlabeled ones" if row.is_unlabeled else ""),
@@ -159,48 +143,40 @@ def make(name: str, place: Place) -> None:
         "settings": ALL | row.settings,
         "training_seconds": round(seconds, 1),
     }
-    write_row(name, facts, ask(place.test(), runs, is_averaged=row.is_averaged))
+    write_row(name, facts, ask(place.test(), [run], is_averaged=row.is_averaged))
 
 
-def distill_members(
-    kind: str, labels: int, seed: int, place: Place
-) -> tuple[list[Path], float]:
-    """Distill the runs of a row unless they are there; return them and their seconds.
+def distill_row(kind: str, labels: int, seed: int, place: Place) -> tuple[Path, float]:
+    """Distill the run of a row unless it is there; return it and its seconds.
 
-    The seconds are the students'; their teachers are rows of their own.
+    The seconds are the student's; its teachers are rows of their own.
     """
     row = DISTILLED[kind]
-    if row.teacher in DISTILLED:
-        teachers, _ = distill_members(row.teacher, labels, seed, place)
-    else:
-        taught_by = ROWS[row.teacher]
-        teachers, _ = train_members(row.teacher, taught_by, labels, seed, place)
+    teachers, _ = train_members(row.teacher, ROWS[row.teacher], labels, seed, place)
+    config = DistillConfig(
+        model=row.student,
+        seed=seed,
+        unlabeled=[place.unlabeled()] if row.is_unlabeled else [],
+        **(ALL | row.settings),
+    )
     said = f"{row.teacher}-{labels}-{seed}{'-unlabeled' * row.is_unlabeled}"
-    runs, seconds = [], 0.0
-    for member in range(row.members):
-        config = DistillConfig(
-            model=row.student,
-            seed=seed + 100 * member,
-            unlabeled=[place.unlabeled()] if row.is_unlabeled else [],
-            **(ALL | row.settings),
-        )
-        run = place.run(member_name(row.runs or kind, labels, seed, member))
-        seconds += distilled(
-            run,
-            teachers,
-            place.labeled(labels, seed),
-            config,
-            place.soft_labels(said, config),
-        )
-        runs.append(run)
-    return runs, seconds
+    run = place.run(f"{row.runs or kind}-{labels}-{seed}")
+    seconds = distilled(
+        run,
+        teachers,
+        place.labeled(labels, seed),
+        config,
+        place.soft_labels(said, config),
+    )
+    return run, seconds
 
 
 def table() -> None:
     """Print students beside their teachers and DSRF3D-v2, as Markdown."""
     rows = read_rows()
     alone = [STUDENT, STUDENT + AVERAGED]
-    kinds = ["dsrf3d_v2", "ensemble", "residual_small", *alone, *DISTILLED]
+    teachers = ["dsrf3d_v2", "residual_small", "ensemble", "third_generation"]
+    kinds = [*teachers, *alone, *DISTILLED]
     print("| row | 20 labels a class | seeds | 100 labels a class | seeds |")
     print("|---|---|---|---|---|")
     for kind in kinds:

@@ -147,18 +147,23 @@ def simulated(config: SubtomogramSimulation) -> DataConfig:
     return DataConfig(data=[config.out])
 
 
-def trained(path: Path, data: DataConfig, config: TrainConfig) -> float:
+def trained(
+    path: Path,
+    data: DataConfig,
+    config: TrainConfig,
+    stage: Callable[..., Iterator[Event]] = train,
+) -> float:
     """Train a run unless it is there, or go on with it; return its seconds."""
     run = Run(path)
     timing = path / "seconds"
     if timing.exists():
         return float(timing.read_text())
-    is_resumed = run.resume_path.exists()
+    is_resumed = run.can_resume()
     if not is_resumed:
         shutil.rmtree(path, ignore_errors=True)
         run.create(settings("train", data, config))
     print(path.name, flush=True)
-    result = drain(train(data, config, run, cancel=Cancel(), is_resumed=is_resumed))
+    result = drain(stage(data, config, run, cancel=Cancel(), is_resumed=is_resumed))
     timing.write_text(str(result["seconds"]))
     return float(result["seconds"])
 

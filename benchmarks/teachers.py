@@ -12,10 +12,15 @@ files in `benchmarks/results/accuracy/`; those that are there are not made again
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_ectkd.distillation import generations
+from napari_ectkd.distillation.config import GenerationConfig
+from napari_ectkd.distillation.generations import NETWORKS
+from napari_ectkd.runs import Run, members_of
 from napari_ectkd.training.config import TrainConfig
 from rows import Place, ask, fill_table, read_rows, summary, trained, write_row
 
@@ -44,6 +49,9 @@ class Trained:
         Runs of this many other seeds on the same labels, asked together.
     is_averaged
         Whether asked over the rotations that keep the missing wedge.
+    generation
+        Which is asked, of a teacher that learns in generations from 12,000 unlabeled
+        subtomograms too; 0 for what learns from labels alone.
     """
 
     model: str
@@ -51,6 +59,7 @@ class Trained:
     settings: dict[str, Any] = field(default_factory=dict)
     members: int = 1
     is_averaged: bool = False
+    generation: int = 0
 
 
 # All labels teach and the last weights count: a fifth of 20 labels kept for validation
@@ -65,12 +74,21 @@ ROWS = {
         settings={"batches": 1200, "patience": 5, "refit": False},
     ),
     "residual_small": Trained("residual_small", settings=ALL),
+    "residual": Trained("residual", seeds=(0,), settings=ALL),
     "residual_squeezed": Trained("residual_squeezed", settings=ALL),
     "monai_efficientnet_b0": Trained("monai:efficientnet_b0", seeds=(0,), settings=ALL),
     "compact": Trained("compact", settings=ALL),
     "compact_averaged": Trained("compact", settings=ALL, is_averaged=True),
     "ensemble": Trained("residual_small", settings=ALL, members=4, is_averaged=True),
+    # `ectkd train --members 4 --unlabeled …`; its first generation is the ensemble.
+    "second_generation": Trained(
+        "residual_small", settings=ALL, members=4, is_averaged=True, generation=2
+    ),
+    "third_generation": Trained(
+        "residual_small", settings=ALL, members=4, is_averaged=True, generation=3
+    ),
 }
+GENERATIONS = 3
 
 
 def names() -> list[str]:
@@ -94,10 +112,11 @@ def make_row(name: str, row: Trained, place: Place) -> None:
     kind, labels, seed = name.rsplit("-", 2)
     runs, seconds = train_members(kind, row, int(labels), int(seed), place)
     facts = {
-        "network": row.model,
-        "members": row.members,
+        "network": NETWORKS[0] if row.generation else row.model,
+        "members": len(runs),
         "is_averaged": row.is_averaged,
-        "learned_from": "labels",
+        "learned_from": "labels"
+        + ", in generations of unlabeled ones too" * (row.generation > 0),
         "labels": int(labels),
         "seed": int(seed),
         "settings": row.settings,
@@ -112,8 +131,10 @@ def train_members(
     """Train the runs of a row unless they are there; return them and their seconds.
 
     Of an ensemble the first member is the row of its network alone; averaged or not, it
-    is the same run that is asked.
+    is the same run that is asked. Of a later generation the seconds are its own.
     """
+    if row.generation:
+        return train_generations(row, labels, seed, place)
     alone = row.model if row.members > 1 else kind.removesuffix(AVERAGED)
     runs, seconds = [], 0.0
     for member in range(row.members):
@@ -121,6 +142,25 @@ def train_members(
         seconds += train_run(run, row, labels, seed + 100 * member, place)
         runs.append(place.run(run))
     return runs, seconds
+
+
+def train_generations(
+    row: Trained, labels: int, seed: int, place: Place
+) -> tuple[list[Path], float]:
+    """Train all generations unless they are there; return the runs of one of them."""
+    run = Run(place.run(f"generations-{labels}-{seed}"))
+    config = GenerationConfig(
+        model=row.model,
+        members=row.members,
+        generations=GENERATIONS,
+        unlabeled=[place.unlabeled()],
+        seed=seed,
+        **row.settings,
+    )
+    trained(run.path, place.labeled(labels, seed), config, generations.train)
+    home = run if row.generation == GENERATIONS else run.generation(row.generation)
+    results = [member.kept_result() or {} for member in home.members()]
+    return members_of(home.path), sum(result["seconds"] for result in results)
 
 
 def member_name(kind: str, labels: int, seed: int, member: int) -> str:
@@ -145,9 +185,10 @@ def table() -> None:
         "| test loss | calibration error | MACs | minutes to train |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
-    kinds = sorted({(r["labels"], r["row"].rsplit("-", 2)[0]) for r in rows})
-    for labels, kind in kinds:
-        same = [r for r in rows if r["row"].startswith(f"{kind}-{labels}-")]
+    for labels, kind in product(LABELS, ROWS):
+        same = [r for r in rows if r["row"].rsplit("-", 1)[0] == f"{kind}-{labels}"]
+        if not same:
+            continue
         sizes = [
             summary([r["accuracy_by_size"][size] for r in same])
             for size in ("small", "medium", "large")
