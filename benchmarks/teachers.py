@@ -75,7 +75,6 @@ ROWS = {
     ),
     "residual_small": Trained("residual_small", settings=ALL),
     "residual": Trained("residual", seeds=(0,), settings=ALL),
-    "residual_squeezed": Trained("residual_squeezed", settings=ALL),
     "monai_efficientnet_b0": Trained("monai:efficientnet_b0", seeds=(0,), settings=ALL),
     "compact": Trained("compact", settings=ALL),
     "compact_averaged": Trained("compact", settings=ALL, is_averaged=True),

@@ -35,62 +35,23 @@ def conv_norm(
     )
 
 
-class SqueezeExcitation(nn.Module):
-    """Channels weighted by what the whole volume shows.
-
-    Parameters
-    ----------
-    n_channels
-        Of the volumes.
-    reduction
-        How many times fewer channels there are between the two linear layers.
-
-    References
-    ----------
-    Hu, Shen, Sun (2018), arXiv:1709.01507.
-    """
-
-    def __init__(self, n_channels: int, reduction: int = 4) -> None:
-        super().__init__()
-        self.weigh = nn.Sequential(
-            nn.AdaptiveAvgPool3d(1),
-            nn.Conv3d(n_channels, n_channels // reduction, 1),
-            nn.ReLU(),
-            nn.Conv3d(n_channels // reduction, n_channels, 1),
-            nn.Sigmoid(),
-        )
-
-    def forward(self, volumes: Tensor) -> Tensor:
-        """Return volumes of the same shape."""
-        weighed: Tensor = volumes * self.weigh(volumes)
-        return weighed
-
-
 class ResidualBlock(nn.Module):
     """Two 3×3×3 convolutions with the input added before the last ReLU.
-
-    Parameters
-    ----------
-    n_channels
-        Of the volumes.
-    is_squeezed
-        Whether squeeze-and-excitation weighs the channels before they are added.
 
     References
     ----------
     He, Zhang, Ren, Sun (2016), arXiv:1512.03385.
     """
 
-    def __init__(self, n_channels: int, *, is_squeezed: bool = False) -> None:
+    def __init__(self, n_channels: int) -> None:
         super().__init__()
         self.first = conv_norm(n_channels, n_channels)
         self.second = conv_norm(n_channels, n_channels)
-        self.weigh = SqueezeExcitation(n_channels) if is_squeezed else nn.Identity()
 
     def forward(self, volumes: Tensor) -> Tensor:
         """Return volumes of the same shape."""
         inner = functional.relu(self.first(volumes))
-        return functional.relu(volumes + self.weigh(self.second(inner)))
+        return functional.relu(volumes + self.second(inner))
 
 
 class PlainBlock(nn.Sequential):

@@ -85,14 +85,6 @@ MODELS: dict[str, ModelSpec] = {
             (_TEACHERS, "residual_small"),
         ),
         ModelSpec(
-            "residual_squeezed",
-            "teacher",
-            "residual_small with squeeze-and-excitation",
-            8,
-            3e-3,
-            (_TEACHERS, "residual_squeezed"),
-        ),
-        ModelSpec(
             "residual",
             "teacher",
             "residual, full-resolution stem, widths 24-48-96-96",

@@ -54,17 +54,10 @@ class ResidualNetwork(nn.Module):
         1 looks at every voxel, 2 costs an eighth.
     widths
         Channels of the stem and of each halving of the resolution after it.
-    is_squeezed
-        Whether the residual blocks have squeeze-and-excitation.
     """
 
     def __init__(
-        self,
-        n_classes: int,
-        *,
-        stem_stride: int,
-        widths: tuple[int, ...],
-        is_squeezed: bool = False,
+        self, n_classes: int, *, stem_stride: int, widths: tuple[int, ...]
     ) -> None:
         super().__init__()
         layers = [conv_norm(1, widths[0], stride=stem_stride), nn.ReLU()]
@@ -73,7 +66,7 @@ class ResidualNetwork(nn.Module):
             layers += [conv_norm(n_in, n_out, stride=2), nn.ReLU()]
             reduction *= 2
             if reduction >= 4:
-                layers.append(ResidualBlock(n_out, is_squeezed=is_squeezed))
+                layers.append(ResidualBlock(n_out))
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(
             nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(widths[-1], n_classes)
@@ -88,13 +81,6 @@ class ResidualNetwork(nn.Module):
 def residual_small(n_classes: int, box_px: int) -> ResidualNetwork:
     """Return the small teacher: 55 M multiply-accumulates at box 32."""
     return ResidualNetwork(n_classes, stem_stride=2, widths=(16, 32, 64))
-
-
-def residual_squeezed(n_classes: int, box_px: int) -> ResidualNetwork:
-    """Return the small teacher with squeeze-and-excitation in its residual blocks."""
-    return ResidualNetwork(
-        n_classes, stem_stride=2, widths=(16, 32, 64), is_squeezed=True
-    )
 
 
 def residual(n_classes: int, box_px: int) -> ResidualNetwork:
