@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -64,12 +65,17 @@ class DistillConfig(UnlabeledConfig, frozen=True, extra="forbid"):
 class GenerationConfig(EnsembleConfig, UnlabeledConfig, frozen=True, extra="forbid"):
     """How a teacher learns: from labels, then in generations from unlabeled ones."""
 
+    unlabeled: list[Path] = Field(
+        default=[],
+        description="learn from these too, in generations: a STAR file, of which the "
+        "picks without a label count, or a folder of subtomograms; may be repeated",
+    )
     generations: int = Field(
         3,
         ge=2,
         le=10,
-        description="where unlabeled ones teach too: the first generation learns from "
-        "the labels, each later one what that before it thinks of all",
+        description="with unlabeled ones: networks that learn from the labels, others "
+        "that learn what these think of all, and so on, so many times in all",
     )
 
 
