@@ -36,9 +36,10 @@ from napari_ectkd.simulation.poses import Sampler, random_rotations
 from napari_ectkd.simulation.simulator import Simulator, signal_level
 from napari_ectkd.simulation.tilt import wedge_mask
 from napari_ectkd.training.config import TrainConfig
+from napari_ectkd.training.learner import Learner
+from napari_ectkd.training.lesson import Lesson
 from napari_ectkd.training.objective import HardLabels
 from napari_ectkd.training.stream import StreamBatches, StreamMaterial, prepare_stream
-from napari_ectkd.training.train import Learner
 
 RESULT = Path(__file__).parent / "results" / "simulation.json"
 BOX, TILTS = 32, (-60.0, 60.0)
@@ -171,8 +172,7 @@ def waiting() -> dict:
             run.create({})
             Timed.waited, seconds, began = 0.0, 0.0, time.perf_counter()
             for event in learner.learn(
-                HardLabels(0.05),
-                material,
+                Lesson(material, HardLabels(0.05)),
                 config,
                 run,
                 cancel=Cancel(),

@@ -36,8 +36,9 @@ class Progress(_Event):
 class EpochEnd(_Event):
     """One pass over the training picks is over; `metrics` by name (`val_loss`, …).
 
-    Of an ensemble, epochs are counted through all members, and `member` is the number
-    of the one that learned, from 1; it is 0 for a single model.
+    Where several networks learn one after the other, the members of an ensemble or of
+    generations of them, epochs are counted through all, and `member` is the number of
+    the one that learned, from 1; it is 0 for a single model.
     """
 
     kind: Literal["epoch_end"] = "epoch_end"

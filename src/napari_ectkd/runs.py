@@ -106,8 +106,8 @@ class Run(JobFolder):
         """
         if self.path.is_file():
             raise ConfigError(f"{self.path} is a file; name a new folder for the run")
-        saved = (self.best_path, self.last_path, self.resume_path)
-        if any(path.exists() for path in saved) or self.is_elsewhere():
+        saved = self.best_path.exists() or self.last_path.exists()
+        if saved or self.can_resume() or self.is_elsewhere():
             raise ConfigError(
                 f"{self.path} holds a run already; name a new folder, or go on with "
                 "that run (--resume)"

@@ -139,7 +139,7 @@ def test_of_two_processes_each_asks_the_teacher_of_half(ectkd, work, tmp_path):
     )
     config = DistillConfig(precision="float32", device="cpu")
     every = np.arange(len(data))
-    teachers = [load_teacher(work / "teacher")]
+    teachers = [load_teacher(work / "teacher").as_judged()]
     asked = ask_teachers(teachers, data, every, data.classes, config, Cancel())
     torch.testing.assert_close(said, value_of(asked), rtol=1e-4, atol=1e-4)
     totals = [

@@ -12,6 +12,7 @@ from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.dataset.sources import load_dataset
 from napari_ectkd.dataset.split import Split
 from napari_ectkd.distillation import distill as stage
+from napari_ectkd.distillation import lessons
 from napari_ectkd.distillation.config import DistillConfig
 from napari_ectkd.distillation.soft_labels import (
     LiveOpinion,
@@ -213,12 +214,12 @@ def test_classes_are_mapped_to_the_datas_order(untrained, data):
 def test_two_teachers_count_as_their_mean(learn, teacher, untrained, monkeypatch, data):
     seen = []
 
-    class Kept(stage.SoftLabels):
+    class Kept(lessons.SoftLabels):
         def __init__(self, opinion, *rest):
             seen.append(opinion.logits)
             super().__init__(opinion, *rest)
 
-    monkeypatch.setattr(stage, "SoftLabels", Kept)
+    monkeypatch.setattr(lessons, "SoftLabels", Kept)
     other = untrained()
     stream, _ = learn(teachers=[teacher, other], epochs=1)
     events = list(stream)
@@ -389,7 +390,21 @@ def test_a_teacher_that_learned_from_all_is_judged_as_it_was_before(
     result = list(stream)[-1].result
     assert result["teacher_val_accuracy"] < 0.5
     assert result["comparison"][0]["val_accuracy"] < 0.5
-    # The soft labels are of the model that learned from all.
-    said = load_file(run.path / "soft_labels.safetensors")["logits"]
+    # What the figures are of has learned nothing from what that model had not seen;
+    # the model to use learns from the one that learned from all.
+    said = load_file(run.path / lessons.SOFT_LABELS)["logits"]
+    assert said.std() == 0
+    said = load_file(run.path / lessons.SOFT_LABELS_OF_ALL)["logits"]
     assert said.std() > 0.5
     assert run.validated_path.exists()
+    # One that does not learn once more keeps its figures honest too.
+    stream, run = learn(
+        "once", teachers=[other.path], epochs=1, validation_fraction=0.34, refit=False
+    )
+    list(stream)
+    assert load_file(run.path / lessons.SOFT_LABELS)["logits"].std() == 0
+    assert not (run.path / lessons.SOFT_LABELS_OF_ALL).exists()
+    # Without a validation part there is nothing to be kept from it.
+    stream, run = learn("all", teachers=[other.path], epochs=1, validation_fraction=0)
+    list(stream)
+    assert load_file(run.path / lessons.SOFT_LABELS)["logits"].std() > 0.5

@@ -1,4 +1,5 @@
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,8 +13,16 @@ from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.distillation import generations
 from napari_ectkd.distillation.config import GenerationConfig
 from napari_ectkd.distillation.generations import HOW, MEMBERS, train
+from napari_ectkd.distillation.lessons import SOFT_LABELS, SOFT_LABELS_OF_ALL
 from napari_ectkd.errors import ConfigError, FileMissingError
-from napari_ectkd.events import Cancel, CancelledError, EpochEnd, Finished, Noted
+from napari_ectkd.events import (
+    Cancel,
+    CancelledError,
+    EpochEnd,
+    Finished,
+    Noted,
+    Progress,
+)
 from napari_ectkd.models.checkpoint import load_checkpoint, read_info
 from napari_ectkd.runs import Run, members_of
 from napari_ectkd.simulation.config import SubtomogramSimulation
@@ -66,7 +75,7 @@ def learn(tmp_path, phantoms, more):
     return begin
 
 
-BROKEN_OFF = {"members": 1, "generations": 3, "refit": True}
+BROKEN_OFF = {"members": 1, "generations": 3, "refit": True, "epochs": 3}
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +93,9 @@ def whole(tmp_path_factory, phantoms, more):
 def test_each_generation_learns_from_the_one_before_it(learn, phantoms, more):
     stream, run = learn(members=3, generations=3)
     events = list(stream)
+    material = value_of(
+        prepare(DataConfig(data=[phantoms]), GenerationConfig(**QUICK), Cancel())
+    )
     # The folders: the last generation is what a distillation asks.
     names = [path.name for path in members_of(run.path)]
     assert names == [f"member-{n}" for n in range(1, MEMBERS + 1)]
@@ -98,15 +110,16 @@ def test_each_generation_learns_from_the_one_before_it(learn, phantoms, more):
         for member in home.members():
             info = read_info(member.path)
             assert (info.model, info.trained_by) == ("compact_wide", "distill")
-            kept = member.config()
-            assert kept["teachers"] == [str(before.path)]
-            assert kept["config"]["unlabeled"] == [str(more)]
-            assert kept["config"].items() >= HOW.items()
-            assert kept["config"]["split_seed"] == 0
-            seeds.append(kept["config"]["seed"])
-            said = load_file(member.path / "soft_labels.safetensors")["logits"]
-            assert said.shape == (len(before.members()), 24 + 16, 8)
+            card = json.loads(member.card_path.with_suffix(".json").read_text())
+            assert card["settings"].items() >= HOW.items()
+            assert card["settings"]["split_seed"] == 0
+            assert card["data"]["unlabeled"] > 0
+            seeds.append(card["settings"]["seed"])
         assert len(set(seeds)) == MEMBERS
+        said = load_file(home.path / SOFT_LABELS)["logits"]
+        assert said.shape == (len(before.members()), 24 + 16, 8)
+        opinion = opinions(before, material, np.arange(24))
+        torch.testing.assert_close(said[:, :24], opinion, rtol=1e-4, atol=1e-4)
     # The events: one count of epochs, a number for each network, nothing said twice.
     ends = [e for e in events if isinstance(e, EpochEnd)]
     n = QUICK["epochs"] * (3 + 2 * MEMBERS)
@@ -117,15 +130,22 @@ def test_each_generation_learns_from_the_one_before_it(learn, phantoms, more):
     assert all(e.seconds_left > 0 for e in ends[6::2])
     assert ends[-1].seconds_left == 0
     texts = [e.text for e in events if isinstance(e, Noted)]
-    assert len(texts) == len(set(texts))
-    assert "16 unlabeled subtomograms to learn the teacher's opinion of" in texts
+    for once in (
+        "16 unlabeled subtomograms to learn the teacher's opinion of",
+        "generation 2 of 3: 2 × compact_wide learn what generation 1 thinks",
+        "generation 3 of 3: 2 × compact_wide learn what generation 2 thinks",
+    ):
+        assert texts.count(once) == 1
+    stages = {e.stage for e in events if isinstance(e, Progress)}
+    assert "generation 1 of 3, member 3 of 3: validate" in stages
+    assert "generation 3 of 3, member 2 of 2: validate" in stages
     # The result: what the last generation is together, over the rotations.
     assert isinstance(events[-1], Finished)
     result = events[-1].result
     json.dumps(result)
     assert (result["generation"], result["members"]) == (3, MEMBERS)
     assert result["n_unlabeled"] > 0
-    assert result["val_accuracy"] == pytest.approx(accuracy(run, phantoms))
+    assert result["val_accuracy"] == pytest.approx(accuracy(run, material))
     best = run.member(result["best_member"])
     said = result["member_val_accuracy"][result["best_member"] - 1]
     assert read_info(run.path).metrics["val_accuracy"] == said
@@ -136,37 +156,55 @@ def test_each_generation_learns_from_the_one_before_it(learn, phantoms, more):
     assert not run.can_resume()
 
 
-def accuracy(run, folder):
-    """What the members are right on together, of the validation part: by hand."""
-    config = GenerationConfig(**QUICK)
-    stream = prepare(DataConfig(data=[folder]), config, Cancel())
+def value_of(stream):
     while True:
         try:
             next(stream)
         except StopIteration as end:
-            material = end.value
-            break
-    index = material.split.validation
-    total = 0
+            return end.value
+
+
+def opinions(run, material, index):
+    """Logits of each member over the wedge's rotations: by hand."""
+    found = []
     for path in members_of(run.path):
-        model, info = load_checkpoint(path)
+        model, _ = load_checkpoint(path)
+        looks = []
         for signs in wedge_rotations((-60, 60)):
             z, y, x = (np.arange(24) if s > 0 else -np.arange(24) % 24 for s in signs)
             turned = material.data.read(index)[:, z][:, :, y][..., x]
             with torch.no_grad():
-                total = total + model(torch.from_numpy(turned.copy())[:, None])
-    names = np.array(info.classes)[total.argmax(dim=1).numpy()]
-    return (names == material.data.label[index]).mean()
+                looks.append(model(torch.from_numpy(turned.copy())[:, None]))
+        found.append(torch.stack(looks).mean(dim=0))
+    return torch.stack(found)
 
 
-@pytest.mark.parametrize("place", ["generation-1", "generation-2", "member-2"])
-def test_a_stopped_one_goes_on_to_the_same_weights(learn, whole, monkeypatch, place):
+def accuracy(run, material):
+    """What the members are right on together, of the validation part."""
+    index = material.split.validation
+    said = opinions(run, material, index).mean(dim=0).argmax(dim=1).numpy()
+    return (said == material.targets[index]).mean()
+
+
+@pytest.mark.parametrize(
+    ("place", "network", "is_again"),
+    [
+        ("generation-1/member-1", 0, True),
+        ("generation-2/member-1", 1, False),
+        ("member-2", 4, True),
+    ],
+)
+def test_a_stopped_one_goes_on_to_the_same_weights(
+    learn, whole, monkeypatch, place, network, is_again
+):
     monkeypatch.setattr(keeping, "SECONDS_BETWEEN_SAVES", 0)
     cancel = Cancel()
     stream, part = learn(cancel=cancel, **BROKEN_OFF)
+    here = part.path / place / ("all-labels" if is_again else "")
     for event in stream:
-        begun = list(part.path.glob(f"{place}/**/last.safetensors"))
-        if isinstance(event, EpochEnd) and begun:
+        is_step = "once more" in event.stage if isinstance(event, Progress) else False
+        is_step = is_step if is_again else isinstance(event, EpochEnd)
+        if is_step and (here / "resume.safetensors").exists():
             break
     cancel.request()
     with pytest.raises(CancelledError):
@@ -175,8 +213,17 @@ def test_a_stopped_one_goes_on_to_the_same_weights(learn, whole, monkeypatch, pl
     assert not part.best_path.exists()
     stream, _ = learn(is_resumed=True, **BROKEN_OFF)
     events = list(stream)
+    texts = [e.text for e in events if isinstance(e, Noted)]
+    [done] = [
+        int(found[1])
+        for text in texts
+        if (found := re.match(r"going on after epoch ([12]) of 3", text))
+    ]
     ends = [e for e in events if isinstance(e, EpochEnd)]
-    assert ends[-1].epoch == ends[-1].epochs == QUICK["epochs"] * (1 + 2 * MEMBERS)
+    epochs = list(range(3 * network + 1 + (3 if is_again else done), 16))
+    assert [e.epoch for e in ends] == epochs
+    if epochs:
+        assert ends[-1].epochs == 15
     assert isinstance(events[-1], Finished)
     for one, other in zip(whole.members(), part.members(), strict=True):
         theirs = load_file(other.best_path)
@@ -184,11 +231,34 @@ def test_a_stopped_one_goes_on_to_the_same_weights(learn, whole, monkeypatch, pl
             assert torch.equal(tensor, theirs[name]), name
 
 
+def test_the_figures_are_of_what_never_saw_the_validation_part(whole):
+    # Not even through teachers that learned once more, from all labels.
+    for before, home in pairwise([whole.generation(1), whole.generation(2), whole]):
+        for member in before.members():
+            assert member.validated_path.exists()
+        asked = load_file(home.path / SOFT_LABELS)["logits"]
+        asked_all = load_file(home.path / SOFT_LABELS_OF_ALL)["logits"]
+        assert not torch.allclose(asked, asked_all)
+
+
+def test_a_new_start_does_not_take_the_parts_of_another(learn, tmp_path):
+    cancel = Cancel()
+    stream, run = learn(cancel=cancel, members=2)
+    run.create({"kind": "train"})
+    while not isinstance(next(stream), EpochEnd):
+        pass
+    cancel.request()
+    with pytest.raises(CancelledError):
+        list(stream)
+    with pytest.raises(ConfigError, match=r"holds a run already.*--resume"):
+        run.create({"kind": "train"})
+
+
 def test_a_last_generation_that_is_worse_is_said():
     at = {"val_accuracy": 0.9}
     worse = generations._compared(at, {"val_accuracy": 0.8, "generation": 3})
     assert worse.is_warning
-    assert "generation-1 in this one" in worse.text
+    assert "generation-1 in this run" in worse.text
     better = generations._compared(at, {"val_accuracy": 0.95, "generation": 2})
     assert not better.is_warning
     assert better.text.endswith("on 90.0%, generation 2 on 95.0%")
@@ -226,5 +296,8 @@ def test_what_cannot_work_is_said_at_the_call(learn, tmp_path, more):
     config = GenerationConfig(unlabeled=[more], **QUICK)
     with pytest.raises(ConfigError, match=r"leave the unlabeled ones out"):
         train(stream, config, Run(tmp_path / "x"), cancel=Cancel())
+    # What is not there is found out before anything is trained.
+    events = []
     with pytest.raises(FileMissingError, match="nowhere"):
-        list(learn(unlabeled=[Path("nowhere")])[0])
+        events.extend(learn(unlabeled=[Path("nowhere")])[0])
+    assert not any(isinstance(e, EpochEnd) for e in events)

@@ -11,10 +11,10 @@ from napari_ectkd.distillation.distill import distill
 from napari_ectkd.distillation.offsets import fit_offsets, label_weights
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.evaluation.calibration import softmax
-from napari_ectkd.events import Cancel, Noted
-from napari_ectkd.models.checkpoint import load_checkpoint
+from napari_ectkd.events import Cancel, CancelledError, EpochEnd, Noted, Saved
+from napari_ectkd.models.checkpoint import load_checkpoint, read_info
 from napari_ectkd.models.head import add_to_logits
-from napari_ectkd.models.registry import MODELS, build_model
+from napari_ectkd.models.registry import MODELS, MONAI_MODELS, build_model
 from napari_ectkd.runs import Run
 from napari_ectkd.training.batches import Material
 
@@ -69,11 +69,13 @@ def test_labels_weigh_as_much_as_their_class_was_seen():
     assert b == pytest.approx(2 * a)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, *MONAI_MODELS])
 def test_each_networks_logits_move_by_the_offsets(name):
+    if name in MONAI_MODELS:
+        pytest.importorskip("monai")
     torch.manual_seed(0)
-    model = build_model(name, 3, 28).eval()
-    volumes = torch.randn(2, 1, 28, 28, 28)
+    model = build_model(name, 3, 32).eval()
+    volumes = torch.randn(2, 1, 32, 32, 32)
     offsets = np.array([0.5, -1.0, 0.25])
     with torch.no_grad():
         before = model(volumes)
@@ -90,9 +92,8 @@ def test_a_network_without_a_last_bias_is_an_error():
 
 
 def distilled(run, teacher, phantoms, **changes):
-    config = DistillConfig(
-        model="compact_nano", epochs=2, unlabeled=[phantoms], **QUICK, **changes
-    )
+    settings = QUICK | {"epochs": 2, "unlabeled": [phantoms]} | changes
+    config = DistillConfig(model="compact_nano", **settings)
     data = DataConfig(data=[phantoms])
     return list(distill([teacher], data, config, run, cancel=Cancel()))
 
@@ -116,17 +117,48 @@ def test_offsets_are_all_that_changes(fraction, phantoms, teacher, tmp_path):
 def test_who_learns_once_more_from_all_labels_is_corrected_too(
     phantoms, teacher, tmp_path
 ):
-    run = Run(tmp_path / "run")
-    settings = QUICK | {"refit": True}
-    config = DistillConfig(
-        model="compact_nano",
-        epochs=2,
-        unlabeled=[phantoms],
-        validation_fraction=0.34,
-        class_offsets=True,
-        **settings,
-    )
-    data = DataConfig(data=[phantoms])
-    events = list(distill([teacher], data, config, run, cancel=Cancel()))
+    runs = [Run(tmp_path / "without"), Run(tmp_path / "with")]
+    changes = {"validation_fraction": 0.34, "refit": True}
+    distilled(runs[0], teacher, phantoms, **changes)
+    events = distilled(runs[1], teacher, phantoms, **changes, class_offsets=True)
     said = [e.text for e in events if isinstance(e, Noted)]
     assert sum("added to the logits" in text for text in said) == 2
+    for path in ("validated_path", "best_path"):
+        before, after = (
+            load_checkpoint(getattr(run, path))[0].state_dict() for run in runs
+        )
+        differs = [n for n in before if not torch.equal(before[n], after[n])]
+        assert differs == ["head.bias"]
+    # The figures are those of the corrected one.
+    result = events[-1].result
+    told = read_info(runs[1].validated_path).metrics
+    for name, of in result["report"]["classes"].items():
+        assert told[f"recall: {name}"] == result[f"recall: {name}"] == of["recall"]
+    assert told["val_loss"] == result["val_loss"]
+
+
+def test_stopped_while_it_is_corrected_it_learns_nothing_anew(
+    phantoms, teacher, tmp_path
+):
+    settings = QUICK | {"epochs": 2, "validation_fraction": 0.34}
+    config = DistillConfig(
+        model="compact_nano", unlabeled=[phantoms], class_offsets=True, **settings
+    )
+    data = DataConfig(data=[phantoms])
+    runs = [Run(tmp_path / "whole"), Run(tmp_path / "part")]
+    list(distill([teacher], data, config, runs[0], cancel=Cancel()))
+    cancel = Cancel()
+    stream = distill([teacher], data, config, runs[1], cancel=cancel)
+    for event in stream:
+        if isinstance(event, Saved) and event.what == "model":
+            cancel.request()
+            break
+    with pytest.raises(CancelledError):
+        list(stream)
+    assert runs[1].can_resume()
+    stream = distill([teacher], data, config, runs[1], cancel=Cancel(), is_resumed=True)
+    ends = [event for event in stream if isinstance(event, EpochEnd)]
+    assert ends == []
+    assert not runs[1].can_resume()
+    before, after = (load_checkpoint(r.best_path)[0].state_dict() for r in runs)
+    assert all(torch.equal(before[name], after[name]) for name in before)

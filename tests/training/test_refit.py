@@ -63,7 +63,7 @@ def test_the_time_left_counts_both_times():
     def listening():
         assert (yield from lengthened(training())) == {"seconds": 40.0}
 
-    assert [event.seconds_left for event in listening()] == [70, 60, 50, 0]
+    assert [event.seconds_left for event in listening()] == [70, 60, 50, None]
 
 
 @pytest.mark.parametrize("is_killed", [True, False])

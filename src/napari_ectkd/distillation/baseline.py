@@ -13,6 +13,7 @@ from napari_ectkd.events import (
     Progress,
 )
 from napari_ectkd.training.learner import Learner
+from napari_ectkd.training.lesson import Lesson
 from napari_ectkd.training.objective import HardLabels
 
 if TYPE_CHECKING:
@@ -45,8 +46,7 @@ def learn_baseline(
         own.begin()
         try:
             stream = learner.learn(
-                HardLabels(config.label_smoothing),
-                material,
+                Lesson(material, HardLabels(config.label_smoothing)),
                 config,
                 own,
                 cancel=cancel,

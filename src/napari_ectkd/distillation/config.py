@@ -75,7 +75,8 @@ class GenerationConfig(EnsembleConfig, UnlabeledConfig, frozen=True, extra="forb
         ge=2,
         le=10,
         description="with unlabeled ones: networks that learn from the labels, others "
-        "that learn what these think of all, and so on, so many times in all",
+        "that learn what these think of all, and so on, so many times in all; network, "
+        "members and learning rate are those of the first",
     )
 
 

@@ -21,6 +21,7 @@ from napari_ectkd.distillation.front import (
     with_times_of,
     write_front,
 )
+from napari_ectkd.distillation.lessons import SOFT_LABELS, SOFT_LABELS_OF_ALL
 from napari_ectkd.distillation.soft_labels import load_teacher
 from napari_ectkd.errors import ConfigError, EctkdError
 from napari_ectkd.events import (
@@ -288,8 +289,10 @@ def _try(
 
 def _share_soft_labels(trial: Run) -> None:
     """Give a trial what the teachers told an earlier one, who asked the same."""
-    for asked in sorted(trial.path.parent.glob("trial-*/soft_labels.safetensors")):
-        shutil.copyfile(asked, trial.path / asked.name)
+    for asked in sorted(trial.path.parent.glob(f"trial-*/{SOFT_LABELS}")):
+        for name in (SOFT_LABELS, SOFT_LABELS_OF_ALL):
+            if asked.with_name(name).exists():
+                shutil.copyfile(asked.with_name(name), trial.path / name)
         return
 
 

@@ -41,7 +41,7 @@ class Teacher:
 
     Attributes
     ----------
-    judged
+    judged, judged_path
         The model that its figures are of, if another learned from all labels; else the
         same.
     """
@@ -51,10 +51,16 @@ class Teacher:
     model: nn.Module
     info: CheckpointInfo
     judged: nn.Module
+    judged_path: Path
+
+    @property
+    def knows_more(self) -> bool:
+        """Whether it learned more than what its figures are of: its validation part."""
+        return self.judged is not self.model
 
     def as_judged(self) -> Teacher:
         """Return the teacher without what it learned from its validation part."""
-        return replace(self, model=self.judged)
+        return replace(self, model=self.judged, path=self.judged_path)
 
     def order(self, classes: Sequence[str]) -> list[int]:
         """Return where the teacher's logits have these classes."""
@@ -72,11 +78,12 @@ def load_teacher(path: Path) -> Teacher:
     model, info = load_checkpoint(path)
     model.requires_grad_(False)
     name = path.name if path.is_dir() else path.stem
-    judged = model
+    judged, judged_path = model, checkpoint_path(path)
     if path.is_dir() and Run(path).validated_path.exists():
-        judged, _ = load_checkpoint(Run(path).validated_path)
+        judged_path = Run(path).validated_path
+        judged, _ = load_checkpoint(judged_path)
         judged.requires_grad_(False)
-    return Teacher(name, checkpoint_path(path), model, info, judged)
+    return Teacher(name, checkpoint_path(path), model, info, judged, judged_path)
 
 
 def check_teacher(

@@ -91,7 +91,7 @@ class CompareCurves(QWidget):
             members = self.points(run)
             name = run.name
             if max(members, default=0):
-                name += f", {len(members)} members"
+                name += f", {len(members)} networks"
             for index, (epochs, values) in enumerate(members.values()):
                 self.plot.plot(
                     epochs,

@@ -151,7 +151,7 @@ class Curves(QWidget):
             mark = self._graph.InfiniteLine(
                 event.epoch - 0.5,
                 pen=pen,
-                label=f"member {event.member}" if title == "Loss" else None,
+                label=f"network {event.member}" if title == "Loss" else None,
                 labelOpts={"position": 0.06, "anchors": [(0, 0.5)] * 2, "color": _AXES},
             )
             plot.addItem(mark, ignoreBounds=True)

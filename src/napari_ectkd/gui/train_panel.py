@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QPushButton
 
 from napari_ectkd.distillation.config import GenerationConfig
-from napari_ectkd.distillation.generations import MEMBERS
+from napari_ectkd.distillation.generations import HOW, MEMBERS
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.gui.learn_panel import LearnPanel
 from napari_ectkd.gui.panel import folded
@@ -65,18 +65,19 @@ class TrainPanel(LearnPanel):
         batches = f"{steps} batches" if steps > 1 else "1 batch"
         members = f"{config.members} times " if config.members > 1 else ""
         text = f"{members}{epochs} epochs of {batches} of {of} subtomograms"
-        if wants_all(config, counts):
-            text += f", then as many steps once more from all {n} labels"
         if self.also_unlabeled.is_wanted():
-            n_all = n_training + self.also_unlabeled.count()
+            n_unlabeled = round(HOW["surest_share"] * self.also_unlabeled.count())
+            n_all = n_training + n_unlabeled
             epochs = config.epochs or default_epochs(n_all, config.batch_size)
             later = config.generations - 1
             times = f"{later} times" if later > 1 else "once"
             text += (
-                f"; then, {times}, {MEMBERS} networks by {epochs} epochs of "
+                f"; then, {times}, {MEMBERS} networks by about {epochs} epochs of "
                 f"{steps_per_epoch(n_all, config.batch_size)} batches from those "
                 "before and the unlabeled picks"
             )
+        if wants_all(config, counts):
+            text += f"; each then learns as long once more from all {n} labels"
         return text
 
     def extra_arguments(self, run: Path) -> list[str]:
@@ -115,7 +116,6 @@ class TrainPanel(LearnPanel):
     def _connect(self) -> None:
         super()._connect()
         self.also_unlabeled.toggled.connect(self._refresh)
-        self.session.picks_changed.connect(self._refresh)
         self._proposed_batch = self.form.editors["batch_size"].value()
         self.form.editors["device"].offered.connect(self._propose_batch)
         for signal in (self.form.editors["model"].valueChanged, self.data.valueChanged):

@@ -25,6 +25,7 @@ from napari_ectkd.refinement.corrections import corrections_of
 from napari_ectkd.runs import Run
 from napari_ectkd.training.config import TrainConfig
 from napari_ectkd.training.learner import Learner
+from napari_ectkd.training.lesson import Lesson
 from napari_ectkd.training.objective import HardLabels
 from napari_ectkd.training.train import prepare
 
@@ -221,8 +222,7 @@ def _refine(
         update={"diameters": info.diameters, "license": info.license}
     )
     yield from learner.learn(
-        HardLabels(learning.label_smoothing),
-        material,
+        Lesson(material, HardLabels(learning.label_smoothing)),
         learning,
         run,
         cancel=cancel,

@@ -11,6 +11,7 @@ import torch
 
 from napari_ectkd.dataset.augment import Augmentation
 from napari_ectkd.dataset.degrade import noise_spectrum
+from napari_ectkd.dataset.subtomograms import NO_TARGET
 from napari_ectkd.models.inference import to_volumes
 from napari_ectkd.training.defaults import steps_per_epoch
 from napari_ectkd.training.objective import Batch
@@ -55,6 +56,11 @@ class Material:
     def n_training(self) -> int:
         """Subtomograms that an epoch shows."""
         return len(self.split.training)
+
+    @property
+    def n_unlabeled(self) -> int:
+        """Subtomograms that an epoch shows and nobody labeled."""
+        return int((self.targets[self.split.training] == NO_TARGET).sum())
 
     @property
     def is_endless(self) -> bool:

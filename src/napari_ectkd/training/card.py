@@ -9,7 +9,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_ectkd.dataset.subtomograms import NO_TARGET
 from napari_ectkd.evaluation.calibration import in_words
 from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.models.checkpoint import Calibration
@@ -81,7 +80,7 @@ def make_card(
                 name: {"training": n[0], "validation": n[1]}
                 for name, n in counts.items()
             },
-            "unlabeled": int((material.targets[split.training] == NO_TARGET).sum()),
+            "unlabeled": material.n_unlabeled,
             "split": split.how,
         },
         "teachers": [Path(path).name for path in settings.get("teachers", [])],
@@ -98,6 +97,8 @@ def make_card(
 def write_ensemble_card(run: Run, result: dict[str, Any]) -> None:
     """Write an ensemble's card: that of its best member, and what all are together.
 
+    Its settings are those of the run; those of the member are kept beside them.
+
     Raises
     ------
     WriteError
@@ -106,6 +107,9 @@ def write_ensemble_card(run: Run, result: dict[str, Any]) -> None:
     best = run.member(result["best_member"])
     card = json.loads(best.card_path.with_suffix(".json").read_text())
     card["name"] = run.path.name
+    if run.config_path.exists():  # an earlier generation's are its successor's
+        card["settings_of_member"] = card["settings"]
+        card["settings"] = run.config()
     card["ensemble"] = {key: result[key] for key in _ENSEMBLE if key in result}
     write_card(run, card)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -20,8 +20,10 @@ from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.models.inference import infer_logits, to_device
 from napari_ectkd.training.card import write_ensemble_card
 from napari_ectkd.training.learner import Learner
-from napari_ectkd.training.loop import score_logits
+from napari_ectkd.training.lesson import Lesson
+from napari_ectkd.training.loop import n_epochs, score_logits
 from napari_ectkd.training.objective import HardLabels
+from napari_ectkd.training.refit import is_wanted
 from napari_ectkd.training.train import check_settings, default_model, prepare
 from napari_ectkd.training.train import train as train_one
 from napari_ectkd.training.workers import choose_worker_device, rank_from_environment
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.runs import Run
     from napari_ectkd.training.batches import Material
-    from napari_ectkd.training.config import EnsembleConfig
+    from napari_ectkd.training.config import EnsembleConfig, TrainConfig
 
 
 def train(
@@ -67,49 +69,98 @@ def train(
     return _train(data_config, config, run, cancel)
 
 
-def member_config(config: EnsembleConfig, number: int) -> EnsembleConfig:
-    """Return the settings of one member, from 1: another seed, the same split."""
-    return config.model_copy(
-        update={
-            "members": 1,
-            "seed": config.seed + number - 1,
-            "split_seed": config.seed
-            if config.split_seed is None
-            else config.split_seed,
-        }
-    )
-
-
 def _train(
     data_config: DataConfig, config: EnsembleConfig, run: Run, cancel: Cancel
 ) -> Generator[Event, None, None]:
-    material = yield from prepare(data_config, member_config(config, 1), cancel)
+    alone = config.model_copy(update={"members": 1})
+    material = yield from prepare(data_config, alone, cancel)
     name = config.model or default_model(material)
-    opinions: list[torch.Tensor] = []
-    results: list[dict[str, Any]] = []
-    for number in range(1, config.members + 1):
-        member = run.member(number)
-        mine = member_config(config, number)
-        learner = Learner.create(name, material, mine, trained_by="train")
-        result = member.kept_result()
-        if result is None:
-            yield from _learn(learner, material, mine, member, number, config, cancel)
-            result = learner.result
-        else:
-            yield Noted(text=f"member {number} of {config.members} is there already")
-            learner.load(member)
-        results.append(result)
-        opinions.append((yield from _ask(learner, material, mine, cancel)))
-    result = yield from conclude(run, results, torch.stack(opinions), material)
+    result = yield from learn_together(
+        name,
+        Lesson(material, HardLabels(config.label_smoothing)),
+        member_configs(alone, config.members),
+        run,
+        trained_by="train",
+        cancel=cancel,
+    )
     yield Finished(result=result)
 
 
-def conclude(
+def member_configs(config: TrainConfig, members: int) -> list[TrainConfig]:
+    """Return the settings of each member: other seeds, the same split."""
+    split_seed = config.seed if config.split_seed is None else config.split_seed
+    return [
+        config.model_copy(update={"seed": config.seed + n, "split_seed": split_seed})
+        for n in range(members)
+    ]
+
+
+def learn_together(
+    name: str,
+    lesson: Lesson,
+    configs: Sequence[TrainConfig],
+    run: Run,
+    *,
+    trained_by: Literal["train", "distill"],
+    cancel: Cancel,
+    facts: Mapping[str, Any] = MappingProxyType({}),
+) -> Generator[Event, None, dict[str, Any]]:
+    """Let the members of an ensemble learn, unless they are there; return the result.
+
+    Parameters
+    ----------
+    name
+        Of their network.
+    lesson
+        What they learn.
+    configs
+        How each learns.
+    run
+        In whose folder each has one of its own.
+    trained_by
+        What is said of them.
+    cancel
+        Looked at once per batch.
+    facts
+        More for the result and the card.
+    """
+    members = len(configs)
+    material = lesson.material
+    opinions: list[torch.Tensor] = []
+    results: list[dict[str, Any]] = []
+    for number, config in enumerate(configs, start=1):
+        member = run.member(number)
+        of = f"member {number} of {members}"
+        learner = Learner.create(name, material, config, trained_by=trained_by)
+        result = member.kept_result()
+        if result is None:
+            yield Noted(text=f"{of}, seed {config.seed}")
+            stream = learner.learn(
+                lesson,
+                config,
+                member,
+                cancel=cancel,
+                is_resumed=member.resume_path.exists(),
+            )
+            again = n_epochs(material, config) * is_wanted(material, config)
+            yield from _told(stream, number, members, again)
+            result = learner.result
+            if rank_from_environment() == 0:
+                member.keep_result(result)
+        else:
+            yield Noted(text=f"{of} is there already")
+            learner.load(member)
+        results.append(result)
+        opinions.append((yield from _ask(learner, material, config, cancel)))
+    return (yield from _conclude(run, results, torch.stack(opinions), material, facts))
+
+
+def _conclude(
     run: Run,
     results: Sequence[dict[str, Any]],
     said: torch.Tensor,
     material: Material,
-    of_all: Mapping[str, Any] = MappingProxyType({}),
+    facts: Mapping[str, Any],
 ) -> Generator[Event, None, dict[str, Any]]:
     """Make the best member's model the run's, and say what all are together.
 
@@ -124,8 +175,8 @@ def conclude(
         keep the missing wedge.
     material
         What they were validated on.
-    of_all
-        More for the result, in place of what is the members'.
+    facts
+        More for the result and the card.
 
     Returns
     -------
@@ -140,7 +191,7 @@ def conclude(
         "members": len(results),
         "best_member": best + 1,
         "seconds": sum(each["seconds"] for each in results),
-        **of_all,
+        **facts,
     }
     index = material.split.validation
     if len(index):
@@ -162,45 +213,33 @@ def conclude(
     return result
 
 
-def _learn(
-    learner: Learner,
-    material: Material,
-    config: EnsembleConfig,
-    member: Run,
-    number: int,
-    ensemble: EnsembleConfig,
-    cancel: Cancel,
-) -> Generator[Event, None, None]:
-    """Train one member, its events told as a part of the whole."""
-    of = f"member {number} of {ensemble.members}"
-    yield Noted(text=f"{of}, seed {config.seed}")
-    stream = learner.learn(
-        HardLabels(config.label_smoothing),
-        material,
-        config,
-        member,
-        cancel=cancel,
-        is_resumed=member.resume_path.exists(),
-    )
+def _told(
+    stream: Iterator[Event], number: int, members: int, again: int
+) -> Iterator[Event]:
+    """Yield the events of one member as a part of the whole."""
+    of = f"member {number} of {members}"
     for event in stream:
         if isinstance(event, EpochEnd):
-            yield of_the_whole(event, number, ensemble.members)
+            yield _of_the_whole(event, number, members, again)
         elif isinstance(event, Progress):
             yield event.model_copy(update={"stage": f"{of}: {event.stage}"})
+        elif isinstance(event, Noted) and event.is_warning:
+            yield event.model_copy(update={"text": f"{of}: {event.text}"})
         else:
             yield event
-    if rank_from_environment() == 0:
-        member.keep_result(learner.result)
 
 
-def of_the_whole(event: EpochEnd, number: int, members: int) -> EpochEnd:
-    """Return an epoch of one member, from 1, counted through all of them."""
+def _of_the_whole(event: EpochEnd, number: int, members: int, again: int) -> EpochEnd:
+    """Return an epoch of one member, from 1, counted through all of them.
+
+    `again` are the epochs that each then learns once more from all labels.
+    """
     left = event.seconds_left
-    n_left = event.epochs - event.epoch
-    if number < members:
-        # The others will take as long; at the end of this one nothing tells the pace.
-        others = (members - number) * event.epochs
-        left = left * (1 + others / n_left) if left and n_left else None
+    if number < members and left is not None:
+        # The others take as long; at the end of this one nothing tells the pace.
+        n_left = event.epochs - event.epoch + again
+        others = (members - number) * (event.epochs + again)
+        left = left * (1 + others / n_left) if n_left else None
     return event.model_copy(
         update={
             "epoch": (number - 1) * event.epochs + event.epoch,
@@ -212,7 +251,7 @@ def of_the_whole(event: EpochEnd, number: int, members: int) -> EpochEnd:
 
 
 def _ask(
-    learner: Learner, material: Material, config: EnsembleConfig, cancel: Cancel
+    learner: Learner, material: Material, config: TrainConfig, cancel: Cancel
 ) -> Generator[Event, None, torch.Tensor]:
     """Return a member's logits of the validation part, over the wedge's rotations."""
     device = choose_worker_device(config.device)

@@ -24,25 +24,25 @@ from napari_ectkd.models.inference import to_device
 from napari_ectkd.models.registry import build_model, check_box
 from napari_ectkd.training import refit
 from napari_ectkd.training.card import make_card, write_card
-from napari_ectkd.training.loop import fit, score_logits, validation_logits
+from napari_ectkd.training.loop import fit, recalls, score_logits, validation_logits
 from napari_ectkd.training.provenance import environment, repeatability
 from napari_ectkd.training.resume import seed_epoch
-from napari_ectkd.training.workers import choose_worker_device, rank_from_environment
+from napari_ectkd.training.workers import (
+    Workers,
+    choose_worker_device,
+    rank_from_environment,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Generator, Iterator
 
-    import numpy as np
-    from numpy.typing import NDArray
-    from torch import Tensor, nn
+    from torch import nn
 
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.runs import Run
     from napari_ectkd.training.batches import Material
     from napari_ectkd.training.config import TrainConfig
-    from napari_ectkd.training.objective import Objective
-
-    Correction = Callable[[nn.Module, Material], Generator[Event, None, None]]
+    from napari_ectkd.training.lesson import Lesson
 
 
 @dataclass
@@ -99,44 +99,25 @@ class Learner:
 
     def learn(
         self,
-        objective: Objective,
-        material: Material,
+        lesson: Lesson,
         config: TrainConfig,
         run: Run,
         *,
         cancel: Cancel,
         is_resumed: bool,
-        constant_metrics: dict[str, float] | None = None,
-        correct: Correction | None = None,
     ) -> Generator[Event, None, None]:
         """Train, load the best weights again, and set down the result.
 
         Where the model then learns once more from all labels (see `refit`), the
         learner keeps the one that has not seen the validation part.
-
-        Parameters
-        ----------
-        objective, material, config, run, cancel, is_resumed, constant_metrics
-            As those of `fit`.
-        correct
-            What is done to the best weights before they are judged, with the material
-            that they learned from.
         """
-        device = choose_worker_device(config.device)
+        material = lesson.material
         is_first = rank_from_environment() == 0
+        device = choose_worker_device(config.device)
         where = environment(device)
         if is_first:
             yield from note_environment(run, where, material.fingerprint)
-        counts = [
-            int((material.targets == i).sum()) for i in range(len(self.info.classes))
-        ]
-        has_validation = len(material.split.validation) > 0
-        # A stream has no end: there is no label that it could learn from too.
-        is_refit = (
-            has_validation
-            and not material.is_endless
-            and refit.wants_all(config, counts)
-        )
+        is_refit = refit.is_wanted(material, config)
         beginning = copy.deepcopy(self.model)
         if refit.has_begun(run):
             self.load(run)
@@ -145,31 +126,32 @@ class Learner:
             stream = fit(
                 self.model,
                 material,
-                objective,
+                lesson.objective,
                 config,
                 run,
                 self.info,
                 cancel=cancel,
                 is_resumed=is_resumed,
-                constant_metrics=constant_metrics,
+                constant_metrics=lesson.constant_metrics,
             )
             standing = yield from refit.lengthened(stream) if is_refit else stream
-            yield from self._conclude(standing, material, config, run, cancel, correct)
+            yield from self._conclude(standing, lesson, config, run, cancel)
             if is_first:
                 yield self._write_card(material, config, run, where)
+                if is_refit:
+                    refit.begin(run, self.result)
+        if is_first:
+            run.resume_path.unlink(missing_ok=True)
+        Workers.join(device).wait()
         if not is_refit:
             return
-        if is_first and not refit.has_begun(run):
-            refit.begin(run, self.result)
         yield from refit.learn_from_all(
             beginning,
             self.info,
-            objective,
-            material,
+            lesson.from_all or lesson,
             config,
             run,
             cancel=cancel,
-            correct=correct,
         )
         self.result["is_refit"] = True
         if is_first:
@@ -178,19 +160,18 @@ class Learner:
     def _conclude(
         self,
         standing: dict[str, Any],
-        material: Material,
+        lesson: Lesson,
         config: TrainConfig,
         run: Run,
         cancel: Cancel,
-        correct: Correction | None,
     ) -> Generator[Event, None, None]:
-        """Load the best weights again, correct, judge and calibrate them."""
+        """Load the best weights again, correct, judge and calibrate them; save that."""
         device = choose_worker_device(config.device)
+        material = lesson.material
         self.load(run)
-        if correct:
-            yield from correct(self.model, material)
-            if rank_from_environment() == 0:
-                save_checkpoint(run.best_path, self.model, self.info)
+        Workers.join(device).wait()  # nobody loads what the first one saves below
+        if lesson.correct:
+            yield from lesson.correct(self.model, material)
         self.result = {
             "model": self.name,
             "classes": self.info.classes,
@@ -211,13 +192,18 @@ class Learner:
             )
             targets = material.targets[material.split.validation]
             metrics, report = score_logits(logits, targets, material.classes)
+            # Where the weights were corrected, the epoch's own are not theirs any more.
+            metrics |= recalls(report)
             self.result |= metrics
             self.result["report"] = report.as_dict()
-            # A correction changes what the epoch's figures were.
-            told = self.info.metrics | metrics
-            self.info = self.info.model_copy(update={"metrics": told})
-            self.calibrate(logits, targets, run)
-            yield Noted(text=in_words(self.info.calibration))
+            found = calibrate(logits, targets)
+            self.result["calibration"] = found.model_dump(mode="json")
+            self.info = self.info.model_copy(
+                update={"calibration": found, "metrics": self.info.metrics | metrics}
+            )
+            yield Noted(text=in_words(found))
+        if rank_from_environment() == 0:
+            save_checkpoint(run.best_path, self.model, self.info)
 
     def _write_card(
         self, material: Material, config: TrainConfig, run: Run, where: dict[str, Any]
@@ -235,24 +221,6 @@ class Learner:
         )
         write_card(run, card)
         return Saved(what="model card", path=str(run.card_path))
-
-    def calibrate(self, logits: Tensor, targets: NDArray[np.int64], run: Run) -> None:
-        """Fit temperature and threshold, and write them into the best checkpoint.
-
-        Parameters
-        ----------
-        logits
-            `(n, k)` of the validation part.
-        targets
-            `(n,)` the right classes.
-        run
-            Whose best checkpoint holds the model's weights.
-        """
-        found = calibrate(logits, targets)
-        self.info = self.info.model_copy(update={"calibration": found})
-        if rank_from_environment() == 0:
-            save_checkpoint(run.best_path, self.model, self.info)
-        self.result["calibration"] = found.model_dump(mode="json")
 
 
 def note_environment(

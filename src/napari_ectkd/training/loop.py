@@ -57,6 +57,9 @@ def fit(
 ) -> Generator[Event, None, dict[str, Any]]:
     """Train a model, its checkpoints into a run; return how it stands at the end.
 
+    The state to go on from stays: it is for the caller to remove once nothing is lost
+    without it. A run that is resumed after its last epoch returns at once.
+
     Parameters
     ----------
     model
@@ -91,7 +94,7 @@ def fit(
         If a batch is too small for the processes that share it.
     """
     n_training = material.n_training
-    epochs = config.epochs or default_epochs(n_training, config.batch_size)
+    epochs = n_epochs(material, config)
     stride = math.ceil(epochs / MOST_VALIDATIONS)
     has_validation = len(material.split.validation) > 0
     device = choose_worker_device(config.device)
@@ -150,7 +153,7 @@ def fit(
     )
     watch = Watch(len(material.classes), epochs)
     started = time.monotonic() - standing.seconds
-    while standing.epoch < epochs:
+    while standing.epoch < epochs and keeper.is_patient():
         epoch = standing.epoch + 1
         metrics = yield from _train_epoch(
             model,
@@ -169,7 +172,7 @@ def fit(
                 validated, report = yield from validate(
                     model, material, device, dtype, config.batch_size, cancel
                 )
-                metrics |= validated | _recalls(report)
+                metrics |= validated | recalls(report)
             metrics = workers.first_s(metrics)
         standing.epoch = epoch
         standing.seconds = time.monotonic() - started
@@ -183,21 +186,23 @@ def fit(
         )
         yield from watch.look(epoch, metrics)
         keeper.keep(metrics, is_last=is_last)
-        if not keeper.is_patient():
-            yield Noted(
-                text=f"stopped after epoch {epoch}: no lower validation loss since "
-                f"epoch {standing.best_epoch}"
-            )
-            break
-    if workers.is_first:
-        run.resume_path.unlink(missing_ok=True)
-    workers.any(False)  # wait until the first process has saved
+    if standing.epoch < epochs:
+        yield Noted(
+            text=f"stopped after epoch {standing.epoch}: no lower validation loss "
+            f"since epoch {standing.best_epoch}"
+        )
+    workers.wait()  # until the first one has saved
     yield Saved(what="model", path=str(run.best_path))
     return {
         "best_epoch": standing.best_epoch,
         "seconds": standing.seconds,
         **standing.best_metrics,
     }
+
+
+def n_epochs(material: Material, config: TrainConfig) -> int:
+    """Return how many passes over the material training takes at most."""
+    return config.epochs or default_epochs(material.n_training, config.batch_size)
 
 
 def validate(
@@ -285,7 +290,7 @@ def _train_epoch(
     }
 
 
-def _recalls(report: Report) -> dict[str, float]:
+def recalls(report: Report) -> dict[str, float]:
     """Return the recall of each class that the validation part has."""
     return {
         RECALL + name: scores.recall

@@ -26,7 +26,6 @@ from napari_ectkd.training.workers import rank_from_environment
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
-    from pathlib import Path
 
     from torch import nn
 
@@ -35,8 +34,7 @@ if TYPE_CHECKING:
     from napari_ectkd.runs import Run
     from napari_ectkd.training.batches import Material
     from napari_ectkd.training.config import TrainConfig
-    from napari_ectkd.training.learner import Correction
-    from napari_ectkd.training.objective import Objective
+    from napari_ectkd.training.lesson import Lesson
 
 FEW = 50
 """Labels of a class below which a fifth kept for validation is missed: the compact
@@ -58,6 +56,16 @@ def wants_all(config: TrainConfig, counts: Sequence[int]) -> bool:
     return median(counts) < FEW if config.refit is None else config.refit
 
 
+def is_wanted(material: Material, config: TrainConfig) -> bool:
+    """Return whether a model should learn once more, from all labels of a material.
+
+    A stream has no end: there is no label that it could learn from too.
+    """
+    counts = [int((material.targets == i).sum()) for i in range(len(material.classes))]
+    has_validation = len(material.split.validation) > 0
+    return has_validation and not material.is_endless and wants_all(config, counts)
+
+
 def lengthened(
     stream: Generator[Event, None, dict[str, Any]],
 ) -> Generator[Event, None, dict[str, Any]]:
@@ -68,9 +76,11 @@ def lengthened(
         except StopIteration as end:
             result: dict[str, Any] = end.value
             return result
-        if isinstance(event, EpochEnd) and event.seconds_left:
-            pace = event.seconds_left / (event.epochs - event.epoch)
-            longer = event.seconds_left + pace * event.epochs
+        if isinstance(event, EpochEnd) and event.seconds_left is not None:
+            n_left = event.epochs - event.epoch
+            # At the end nothing tells the pace any more.
+            pace = event.seconds_left / n_left if n_left else None
+            longer = pace and event.seconds_left + pace * event.epochs
             event = event.model_copy(update={"seconds_left": longer})
         yield event
 
@@ -80,31 +90,28 @@ def begin(run: Run, result: dict[str, Any]) -> None:
     with atomic_path(run.validated_path) as temporary:
         shutil.copyfile(run.best_path, temporary)
     make_folder(run.on_all.path)
-    with atomic_path(_result_path(run)) as temporary:
-        temporary.write_text(json.dumps(result) + "\n")
+    run.on_all.keep_result(result)
 
 
 def has_begun(run: Run) -> bool:
     """Return whether a run was stopped while it learned once more."""
-    return _result_path(run).exists()
+    return run.on_all.result_path.exists()
 
 
 def result_so_far(run: Run) -> dict[str, Any]:
     """Return the result that was kept when it began."""
-    found: dict[str, Any] = json.loads(_result_path(run).read_text())
+    found: dict[str, Any] = json.loads(run.on_all.result_path.read_text())
     return found
 
 
 def learn_from_all(
     model: nn.Module,
     info: CheckpointInfo,
-    objective: Objective,
-    material: Material,
+    lesson: Lesson,
     config: TrainConfig,
     run: Run,
     *,
     cancel: Cancel,
-    correct: Correction | None = None,
 ) -> Generator[Event, None, None]:
     """Train another model on all there is, and make it the run's best.
 
@@ -114,14 +121,15 @@ def learn_from_all(
         As it was before it learned anything here.
     info
         Of the validated model: what the new one's checkpoint will say.
-    objective, material, config, cancel
+    lesson
+        What it learns: of the validation part the labels too.
+    config, cancel
         As those of the validated model.
     run
         Whose validated model is kept already.
-    correct
-        What is done to the weights at the end.
     """
     own = run.on_all
+    material = lesson.material
     split = material.split
     # All labels; of the unlabeled ones those that have taught before.
     labeled = np.flatnonzero(material.targets != NO_TARGET)
@@ -133,7 +141,7 @@ def learn_from_all(
     stream = fit(
         model,
         everyone,
-        objective,
+        lesson.objective,
         config,
         own,
         info,
@@ -152,11 +160,7 @@ def learn_from_all(
             yield event
     if rank_from_environment() == 0:
         model, _ = load_checkpoint(own.best_path)
-        if correct:
-            yield from correct(model, everyone)
+        if lesson.correct:
+            yield from lesson.correct(model, everyone)
         save_checkpoint(run.best_path, model, info)
         shutil.rmtree(own.path)
-
-
-def _result_path(run: Run) -> Path:
-    return run.on_all.path / "result.json"

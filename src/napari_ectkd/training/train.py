@@ -12,6 +12,7 @@ from napari_ectkd.events import Finished, Noted
 from napari_ectkd.models.registry import find_model
 from napari_ectkd.training.batches import Material
 from napari_ectkd.training.learner import Learner
+from napari_ectkd.training.lesson import Lesson
 from napari_ectkd.training.objective import HardLabels
 from napari_ectkd.training.provenance import fingerprint
 from napari_ectkd.training.stream import prepare_stream
@@ -75,8 +76,7 @@ def _train(
     name = config.model or default_model(material)
     learner = Learner.create(name, material, config, trained_by="train")
     yield from learner.learn(
-        HardLabels(config.label_smoothing),
-        material,
+        Lesson(material, HardLabels(config.label_smoothing)),
         config,
         run,
         cancel=cancel,

@@ -71,6 +71,11 @@ class Workers:
         """Return whether it holds for any of the processes; all of them must ask."""
         return self.total(float(flag)) > 0
 
+    def wait(self) -> None:
+        """Wait until all of the processes have come so far."""
+        if self.n > 1:
+            distributed.barrier()
+
     def total(self, value: float) -> float:
         """Return the sum over the processes; all of them must ask."""
         if self.n == 1:

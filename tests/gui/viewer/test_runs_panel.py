@@ -193,7 +193,7 @@ def test_each_member_of_an_ensemble_has_a_curve(panel, runs):
         2: ([1, 2], pytest.approx([0.3, 0.4])),
     }
     names = [item.name() for item in items_of(panel.curves.plot)]
-    assert names == ["three, 2 members", None]
+    assert names == ["three, 2 networks", None]
 
 
 def test_where_a_member_begins_is_marked(qtbot):
@@ -209,8 +209,8 @@ def test_where_a_member_begins_is_marked(qtbot):
         if getattr(item, "label", None) is not None
     ]
     assert [(line.value(), line.label.format) for line in lines] == [
-        (0.5, "member 1"),
-        (2.5, "member 2"),
+        (0.5, "network 1"),
+        (2.5, "network 2"),
     ]
     # The last of the first member is not joined to the first of the second.
     assert apart([1, 2, 3, 4], curves.starts().values()).tolist() == [1, 0, 1, 1]

@@ -92,8 +92,12 @@ def test_unlabeled_picks_teach_in_generations(panel, viewer, tmp_path):
     # 80 labels to learn from and 300 besides: 7 batches of 50, 1,500 in all.
     text = panel.plan_label.text()
     assert text.endswith(
-        "then, 2 times, 2 networks by 215 epochs of 7 batches from those before and "
-        "the unlabeled picks"
+        "then, 2 times, 2 networks by about 215 epochs of 7 batches from those before "
+        "and the unlabeled picks"
+    )
+    label(viewer, [*["a", "b"] * 10, *[""] * 300])
+    assert panel.plan().endswith(
+        "; each then learns as long once more from all 20 labels"
     )
     panel.form.editors["generations"].setValue(2)
     assert "then, once, 2 networks" in panel.plan_label.text()
