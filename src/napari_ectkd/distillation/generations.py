@@ -133,6 +133,7 @@ def _train(
                     "generation": number,
                     "n_unlabeled": lesson.material.n_unlabeled,
                 },
+                seconds=results[-1]["seconds"] if results else 0.0,
             )
         )
         results.append(result)
@@ -140,8 +141,7 @@ def _train(
         Workers.join(choose_worker_device(config.device)).wait()
     if "val_accuracy" in result:
         yield _compared(results[0], result)
-    seconds = sum(each["seconds"] for each in results)
-    yield Finished(result=result | {"seconds": seconds})
+    yield Finished(result=result)
 
 
 def _compared(first: dict[str, Any], last: dict[str, Any]) -> Noted:

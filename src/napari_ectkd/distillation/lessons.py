@@ -138,12 +138,14 @@ def prepare_lesson(
             "validation part; if it was trained on the same data, it has seen the "
             "rest"
         )
-    lesson = yield from _lesson(judged, said, material, config, cancel)
+    lesson = _lesson(judged, said, material, config, cancel)
+    if lesson.material.n_unlabeled:
+        yield Noted(text=_say_classes(lesson.material))
     from_all = None
     if any(t.knows_more for t in teachers) and is_wanted(material, config):
         path = folder / SOFT_LABELS_OF_ALL
         said = yield from _asked(teachers, material, config, path, cancel)
-        from_all = yield from _lesson(teachers, said, material, config, cancel)
+        from_all = _lesson(teachers, said, material, config, cancel)
     return replace(lesson, constant_metrics=metrics, from_all=from_all)
 
 
@@ -166,7 +168,7 @@ def _lesson(
     material: Material,
     config: DistillConfig,
     cancel: Cancel,
-) -> Generator[Event, None, Lesson]:
+) -> Lesson:
     """Return what is to be learned from teachers, and from what they said."""
     correct = None
     if said is not None and _has_unlabeled(material):
@@ -174,7 +176,6 @@ def _lesson(
         material = classed_by_teachers(
             material, said, temperatures, config.surest_share
         )
-        yield Noted(text=_say_classes(material))
         if config.class_offsets:
             correct = partial(correct_classes, config=config, cancel=cancel)
     opinion: Opinion = LiveOpinion(teachers, material.classes)

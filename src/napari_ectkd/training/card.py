@@ -110,6 +110,7 @@ def write_ensemble_card(run: Run, result: dict[str, Any]) -> None:
     if run.config_path.exists():  # an earlier generation's are its successor's
         card["settings_of_member"] = card["settings"]
         card["settings"] = run.config()
+    card["training"]["seconds"] = result["seconds"]
     card["ensemble"] = {key: result[key] for key in _ENSEMBLE if key in result}
     write_card(run, card)
 

@@ -104,6 +104,7 @@ def learn_together(
     trained_by: Literal["train", "distill"],
     cancel: Cancel,
     facts: Mapping[str, Any] = MappingProxyType({}),
+    seconds: float = 0.0,
 ) -> Generator[Event, None, dict[str, Any]]:
     """Let the members of an ensemble learn, unless they are there; return the result.
 
@@ -123,6 +124,8 @@ def learn_together(
         Looked at once per batch.
     facts
         More for the result and the card.
+    seconds
+        That went into the lesson before: into its teachers.
     """
     members = len(configs)
     material = lesson.material
@@ -152,7 +155,11 @@ def learn_together(
             learner.load(member)
         results.append(result)
         opinions.append((yield from _ask(learner, material, config, cancel)))
-    return (yield from _conclude(run, results, torch.stack(opinions), material, facts))
+    return (
+        yield from _conclude(
+            run, results, torch.stack(opinions), material, seconds, facts
+        )
+    )
 
 
 def _conclude(
@@ -160,6 +167,7 @@ def _conclude(
     results: Sequence[dict[str, Any]],
     said: torch.Tensor,
     material: Material,
+    seconds: float,
     facts: Mapping[str, Any],
 ) -> Generator[Event, None, dict[str, Any]]:
     """Make the best member's model the run's, and say what all are together.
@@ -175,6 +183,8 @@ def _conclude(
         keep the missing wedge.
     material
         What they were validated on.
+    seconds
+        That went into their lesson before.
     facts
         More for the result and the card.
 
@@ -190,7 +200,7 @@ def _conclude(
     result = results[best] | {
         "members": len(results),
         "best_member": best + 1,
-        "seconds": sum(each["seconds"] for each in results),
+        "seconds": seconds + sum(each["seconds"] for each in results),
         **facts,
     }
     index = material.split.validation
