@@ -57,7 +57,7 @@ def teacher(phantoms, tmp_path_factory):
     run = Run(tmp_path_factory.mktemp("runs") / "teacher")
     config = TrainConfig(
         model="residual_small",
-        epochs=30,
+        epochs=50,
         rotations=False,
         shift=0,
         validation_fraction=0,

@@ -14,6 +14,14 @@ class DistillConfig(UnlabeledConfig, frozen=True, extra="forbid"):
     """How a student learns from the soft labels of frozen teachers."""
 
     model: str | None = Field("compact", description="student, see `ectkd models`")
+    balance: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="0 shows each subtomogram once an epoch, 1 each class equally "
+        "often, values between in between; an unlabeled one is of the class that the "
+        "teacher gives it",
+    )
     surest_share: float = Field(
         1.0,
         gt=0,

@@ -16,7 +16,7 @@ from napari_ectkd.distillation.lessons import prepare_lesson, with_unlabeled
 from napari_ectkd.distillation.soft_labels import load_teacher
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import EpochEnd, Finished, Noted, Progress
-from napari_ectkd.models.registry import find_model
+from napari_ectkd.models.registry import first_that_takes
 from napari_ectkd.runs import members_of
 from napari_ectkd.training import ensemble
 from napari_ectkd.training.config import EnsembleConfig, TrainConfig
@@ -46,8 +46,9 @@ HOW: dict[str, Any] = {
     "sharpen": 3.0,
     "surest_share": 0.9,
     "class_offsets": True,
+    "balance": 0.0,
 }
-"""The ways of `DistillConfig` in which a student passes its teacher."""
+"""The ways of `DistillConfig` in which a student passes its teacher, as measured."""
 
 
 def train(
@@ -161,8 +162,11 @@ def _compared(first: dict[str, Any], last: dict[str, Any]) -> Noted:
 
 def _later_config(config: GenerationConfig, box_px: int) -> DistillConfig:
     """Return the settings of the later generations."""
-    taking = [name for name in NETWORKS if find_model(name).min_box <= box_px]
-    changed = {"model": taking[0], "learning_rate": None, "unlabeled": config.unlabeled}
+    changed = {
+        "model": first_that_takes(NETWORKS, box_px),
+        "learning_rate": None,
+        "unlabeled": config.unlabeled,
+    }
     return DistillConfig.model_validate(_part(config, TrainConfig) | HOW | changed)
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from napari_ectkd.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
 Kind = Literal["teacher", "student"]
@@ -209,6 +211,11 @@ def find_model(name: str) -> ModelSpec:
 def smallest_box(kind: Kind) -> int:
     """Return the smallest box in voxels that any network of a kind can take."""
     return min(spec.min_box for spec in available_models() if spec.kind == kind)
+
+
+def first_that_takes(names: Sequence[str], box_px: int) -> str:
+    """Return the first network that can take a box of so many voxels, or the last."""
+    return next((n for n in names if find_model(n).min_box <= box_px), names[-1])
 
 
 def check_box(name: str, box_px: int) -> None:

@@ -35,12 +35,11 @@ class TrainConfig(AugmentConfig, frozen=True, extra="forbid"):
         0.05, ge=0, lt=1, description="share of each hard label spread over all classes"
     )
     balance: float = Field(
-        0.0,
+        0.5,
         ge=0,
         le=1,
         description="0 shows each label once an epoch, 1 each class equally often, "
-        "values between in between (times labels of the class to the power −balance); "
-        "in a distillation an unlabeled one is of the class that the teacher gives it",
+        "values between in between (times labels of the class to the power −balance)",
     )
     validation_fraction: float = Field(
         0.2, ge=0, le=0.5, description="share of the picks kept for validation"
@@ -105,7 +104,9 @@ class SuspectConfig(TrainConfig, frozen=True, extra="forbid"):
     """How labels are looked through: networks learn without a part, and judge it."""
 
     model: str | None = Field(
-        None, description="network, see `ectkd models`; default: residual_small"
+        None,
+        description="network, see `ectkd models`; default: compact, in boxes too small "
+        "for it residual_small",
     )
     folds: int = Field(
         4, ge=2, le=20, description="parts held out, each from a network of its own"

@@ -27,6 +27,7 @@ from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.io.picks import Picks
 from napari_ectkd.io.star import write_picks
 from napari_ectkd.models.inference import infer_logits, to_device
+from napari_ectkd.models.registry import first_that_takes
 from napari_ectkd.runs import Run
 from napari_ectkd.training.batches import Material
 from napari_ectkd.training.defaults import steps_per_epoch
@@ -48,10 +49,11 @@ if TYPE_CHECKING:
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.training.config import SuspectConfig
 
-STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 300, 5, 60
-"""Batches and epochs that a fold takes by default: the last percent is of no use here,
-and few labels are overfitted by more epochs."""
-MODEL = "residual_small"
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 1000, 5, 200
+"""Batches and epochs that a fold takes by default: a network that learned too little
+disagrees with right labels, and few labels are overfitted by more epochs."""
+MODELS = ("compact", "residual_small")
+"""The first of these that takes the box."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +206,8 @@ def _judge(
         material.targets,
         material.classes,
     )
-    learner = Learner.create(config.model or MODEL, alone, learning, trained_by="train")
+    name = config.model or first_that_takes(MODELS, material.data.box)
+    learner = Learner.create(name, alone, learning, trained_by="train")
     with tempfile.TemporaryDirectory() as folder:
         stream = fit(
             learner.model,
