@@ -23,8 +23,19 @@ MEMBER = "member-"
 
 
 def members_of(path: Path) -> list[Path]:
-    """Return the folders of an ensemble's members; the path itself of anything else."""
+    """Return the folders of an ensemble's members; the path itself of anything else.
+
+    Raises
+    ------
+    ConfigError
+        If the ensemble has not finished.
+    """
     members = Run(path).members() if path.is_dir() else []
+    if members and not Run(path).best_path.exists():
+        raise ConfigError(
+            f"{path}: its members have not all learned yet; go on with it (--resume), "
+            "or name one of them"
+        )
     return [member.path for member in members] or [path]
 
 

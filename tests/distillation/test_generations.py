@@ -28,6 +28,7 @@ from napari_ectkd.runs import Run, members_of
 from napari_ectkd.simulation.config import SubtomogramSimulation
 from napari_ectkd.simulation.subtomograms import simulate_subtomograms
 from napari_ectkd.training import keeping
+from napari_ectkd.training.run_list import find_run
 from napari_ectkd.training.train import prepare
 
 QUICK = {
@@ -149,6 +150,7 @@ def test_each_generation_learns_from_the_one_before_it(learn, phantoms, more):
     best = run.member(result["best_member"])
     said = result["member_val_accuracy"][result["best_member"] - 1]
     assert read_info(run.path).metrics["val_accuracy"] == said
+    assert find_run(run.path).val_accuracy == result["val_accuracy"]
     assert texts[-1].startswith("of the validation part generation 1 is right on")
     assert "val_accuracy" in read_info(run.generation(1).path).metrics
     assert run.best_path.read_bytes() == best.best_path.read_bytes()
@@ -211,6 +213,9 @@ def test_a_stopped_one_goes_on_to_the_same_weights(
         list(stream)
     assert part.can_resume()
     assert not part.best_path.exists()
+    if network == 4:  # the first member is there, but it is no teacher yet
+        with pytest.raises(ConfigError, match=r"not all learned yet.*--resume"):
+            members_of(part.path)
     stream, _ = learn(is_resumed=True, **BROKEN_OFF)
     events = list(stream)
     texts = [e.text for e in events if isinstance(e, Noted)]
@@ -258,7 +263,7 @@ def test_a_last_generation_that_is_worse_is_said():
     at = {"val_accuracy": 0.9}
     worse = generations._compared(at, {"val_accuracy": 0.8, "generation": 3})
     assert worse.is_warning
-    assert "generation-1 in this run" in worse.text
+    assert "the folder generation-1 of this run" in worse.text
     better = generations._compared(at, {"val_accuracy": 0.95, "generation": 2})
     assert not better.is_warning
     assert better.text.endswith("on 90.0%, generation 2 on 95.0%")

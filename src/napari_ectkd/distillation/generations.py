@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 MEMBERS = 2
 """Networks of each later generation; the second is worth 0.2 points."""
+_TEACHER = "teacher_val_accuracy"
 NETWORKS = ("compact_wide", "residual_small")
 """Of the later generations: the first of these that takes the box."""
 HOW: dict[str, Any] = {
@@ -99,7 +100,8 @@ def _train(
     lesson = Lesson(labeled, HardLabels(config.label_smoothing))
     on_labels = TrainConfig.model_validate(_part(config, TrainConfig))
     later = _later_config(config, labeled.data.box)
-    whole = _Whole(config.generations)
+    n_later = MEMBERS * (config.generations - 1) * n_epochs(material, later)
+    whole = _Whole(config.generations, n_later)
     homes = [*(run.generation(n) for n in range(1, config.generations)), run]
     results: list[dict[str, Any]] = []
     for number, home in enumerate(homes, start=1):
@@ -154,8 +156,9 @@ def _compared(first: dict[str, Any], last: dict[str, Any]) -> Noted:
     if last["val_accuracy"] >= first["val_accuracy"]:
         return Noted(text=text)
     return Noted(
-        text=f"{text}: the first may be the better teacher; it is the folder "
-        "generation-1 in this run. More labels would help",
+        text=f"{text}: the first may be the better teacher. To distill from it, name "
+        "the folder generation-1 of this run as teacher (Browse… in Distill, or "
+        "--teacher); more labels would help",
         is_warning=True,
     )
 
@@ -182,10 +185,13 @@ class _Whole:
     ----------
     generations
         How many there are.
+    n_later
+        About how many epochs come after the first.
     """
 
-    def __init__(self, generations: int) -> None:
+    def __init__(self, generations: int, n_later: int) -> None:
         self._n = generations
+        self._n_later = n_later
         self._number = 1
         self._members = 0
         self._epochs = self._again = 0
@@ -224,8 +230,10 @@ class _Whole:
         """Return an epoch of this generation's members as one of all networks."""
         later = 0
         left = None
+        epochs_later = self._n_later
         if self._number > 1:
             later = (self._n - self._number) * self._members
+            epochs_later = later * self._epochs
             n_left = event.epochs - event.epoch
             n_left += self._again * (self._members - event.member + 1)
             if event.seconds_left is not None and (n_left or not later):
@@ -234,7 +242,9 @@ class _Whole:
         return event.model_copy(
             update={
                 "epoch": self._epochs_before + event.epoch,
-                "epochs": self._epochs_before + event.epochs + later * self._epochs,
+                "epochs": self._epochs_before + event.epochs + epochs_later,
+                # A teacher is another one in each generation, and no line to reach.
+                "metrics": {k: v for k, v in event.metrics.items() if k != _TEACHER},
                 "seconds_left": left,
                 "member": self._networks_before + event.member,
             }

@@ -92,14 +92,20 @@ class CompareCurves(QWidget):
             name = run.name
             if max(members, default=0):
                 name += f", {len(members)} networks"
+            # Of generations the last is what counts.
+            n_faint = max(len(members) - len(Run(run).members()), 0)
             for index, (epochs, values) in enumerate(members.values()):
+                faint = len(members) > 1 and index < n_faint
                 self.plot.plot(
                     epochs,
                     values,
                     name=None if index else name,
-                    pen=self._graph.mkPen(color, width=2 if len(members) == 1 else 1.3),
+                    pen=self._graph.mkPen(
+                        self._graph.mkColor(f"{color}60" if faint else color),
+                        width=2 if len(members) == 1 else 1.3,
+                    ),
                     symbol="o" if len(epochs) < 30 else None,
                     symbolPen=None,
-                    symbolBrush=color,
+                    symbolBrush=f"{color}60" if faint else color,
                     symbolSize=4,
                 )

@@ -147,11 +147,13 @@ class Curves(QWidget):
         """Mark where a member of an ensemble begins to learn."""
         self._starts[event.member] = event.epoch
         pen = self._graph.mkPen(_AXES, width=1, style=Qt.PenStyle.DotLine)
+        # Of many networks the bare number has room.
+        text = "network 1" if event.member == 1 else str(event.member)
         for title, plot in self.plots.items():
             mark = self._graph.InfiniteLine(
                 event.epoch - 0.5,
                 pen=pen,
-                label=f"network {event.member}" if title == "Loss" else None,
+                label=text if title == "Loss" else None,
                 labelOpts={"position": 0.06, "anchors": [(0, 0.5)] * 2, "color": _AXES},
             )
             plot.addItem(mark, ignoreBounds=True)

@@ -171,7 +171,7 @@ class DataSource(QWidget):
     def _refresh(self) -> None:
         is_labels = self.source.value() == _LABELS
         self.counts.setVisible(is_labels)
-        self._crop.setVisible(is_labels)
+        self._crop.setVisible(is_labels and bool(self._session.tomograms))
         self.files.setVisible(self.source.value() == _FILES)
         self.settings.setVisible(self.source.value() == _STREAM)
         tomograms = self._session.tomograms.values()
@@ -202,7 +202,8 @@ class DataSource(QWidget):
     def _show_counts(self) -> None:
         counts = self.class_counts()
         if not counts:
-            self.counts.setText("No labels yet: label picks in step 1.")
+            todo = "label picks" if self._session.tomograms else "open a tomogram"
+            self.counts.setText(f"No labels yet: {todo} in step 1.")
             return
         n = len(self._session.tomograms)
         where = f"in {n} tomograms" if n > 1 else "in 1 tomogram"

@@ -295,8 +295,9 @@ class DistillPanel(LearnPanel):
         known = {run.path for run in runs}
         others = [r for r in there if r.path not in known and r.path.exists()]
         trained = [run for run in runs if run.kind == "train"]
+        finished = [run for run in trained if run.state == "finished"]
         if trained and not self._is_chosen:
-            checked = {trained[0].path}
+            checked = {(finished or trained)[0].path}
         self.teachers.blockSignals(True)
         self.teachers.clear()
         for run in [*others, *trained, *(r for r in runs if r.kind != "train")]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -25,13 +27,13 @@ from napari_ectkd.gui.device_chooser import DeviceChooser
 from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.forms import Form, arguments
 from napari_ectkd.gui.panel import set_problem
+from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.models.registry import available_models, check_box
 from napari_ectkd.refinement.config import RefineConfig
 from napari_ectkd.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from qtpy.QtWidgets import QWidget
 
@@ -66,6 +68,7 @@ class DuplicateDialog(QDialog):
         self._kept = Run(run).config()
         self._kind = str(self._kept.get("kind"))
         self._taken = set(taken)
+        self._run = run
         if self._kind not in _CONFIGS:
             raise ConfigError(f"{run.name}: the folder does not say what made it")
         if self._kind == "refine" and "hits" not in self._kept:
@@ -108,7 +111,16 @@ class DuplicateDialog(QDialog):
         return self.edit.text().strip()
 
     def arguments(self, out: Path) -> list[str]:
-        """Return the command that makes the new run."""
+        """Return the command that makes the new run, with labels of its own.
+
+        Raises
+        ------
+        WriteError
+            If what the other run keeps of its labels cannot be copied.
+        """
+        return [self._taken_along(argument, out) for argument in self._command(out)]
+
+    def _command(self, out: Path) -> list[str]:
         data = _read(DataConfig, self._kept.get("data"))
         changed = arguments(self.form.value())
         if self._kind == "refine":
@@ -120,6 +132,15 @@ class DuplicateDialog(QDialog):
         if self._kept.get("search"):
             teachers += arguments(_read(SearchConfig, self._kept["search"]))
         return [self._kind, *arguments(data), *changed, *teachers, "--out", str(out)]
+
+    def _taken_along(self, argument: str, out: Path) -> str:
+        """Return a path of the other run's own data as that of a copy: it may go."""
+        path = Path(argument)
+        if not (path.is_relative_to(self._run.resolve() / "data") and path.is_file()):
+            return argument
+        with atomic_path(out / "data" / path.name) as copied:
+            shutil.copyfile(path, copied)
+        return str(out.resolve() / "data" / path.name)
 
     def _refresh(self) -> None:
         name = self.name()

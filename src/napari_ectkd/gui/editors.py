@@ -330,8 +330,19 @@ class OptionalEdit(QWidget):
         """Return the editor's value, or None."""
         return None if self._is_automatic.isChecked() else self._editor.value()
 
+    def suggest(self, value: Any) -> None:
+        """Say what automatic comes to: where the user starts from who takes it away."""
+        if self._is_automatic.isChecked():
+            self._editor.blockSignals(True)
+            self._editor.setValue(value)
+            self._editor.blockSignals(False)
+
     def setValue(self, value: Any) -> None:
         """Show a value, or `automatic` for None."""
+        self.blockSignals(True)
+        # First, so that what is suggested meanwhile does not take its place.
+        self._is_automatic.setChecked(value is None)
         if value is not None:
             self._editor.setValue(value)
-        self._is_automatic.setChecked(value is None)
+        self.blockSignals(False)
+        self.valueChanged.emit(self.value())

@@ -29,12 +29,14 @@ from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.status import JobStatus, duration
 from napari_ectkd.models.registry import check_box, find_model, model_names
 from napari_ectkd.runs import Run
+from napari_ectkd.training.defaults import default_epochs, default_patience
 from napari_ectkd.training.run_list import FoundRun, find_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari.components import ViewerModel
+    from qtpy.QtGui import QShowEvent
 
     from napari_ectkd.events import Event
     from napari_ectkd.training.config import TrainConfig
@@ -75,6 +77,7 @@ class LearnPanel(Panel):
         self.figures = QLabel(wordWrap=True)
         self.summary = QLabel(wordWrap=True)
         self.table = ResultTable()
+        self._listed: list[Path] = []
         self._shown: Path | None = None
         """The run whose curves are drawn."""
         self._build()
@@ -135,11 +138,17 @@ class LearnPanel(Panel):
         """Look for runs in the project; follow one that went on by itself."""
         runs = [r for r in find_runs(self.session.runs_folder()) if self._is_ours(r)]
         self.runs.setChoices([(run.path, run.title) for run in runs])
+        self._listed = [run.path for run in runs]
         self._propose_name([run.path.name for run in runs])
         running = [run.path for run in runs if run.state == "running"]
         if running and not self.job.is_active:
             self.show_run(running[0])
         self._refresh()
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Look for runs that were made elsewhere meanwhile."""
+        super().showEvent(event)
+        self.refresh_runs()
 
     def _is_ours(self, run: FoundRun) -> bool:
         return run.kind == self.command
@@ -190,7 +199,7 @@ class LearnPanel(Panel):
         self.session.tomograms_changed.connect(self.refresh_runs)
         self.job.progressed.connect(self._on_event)
         self.job.done.connect(self._on_done)
-        self.job.ended.connect(self.refresh_runs)
+        self.job.ended.connect(self._on_ended)
 
     def _begin(self, command: list[str], run: Path) -> None:
         self._forget()
@@ -232,6 +241,12 @@ class LearnPanel(Panel):
         self.summary.show()
         self.show_result(result)
         self.look_at(self._outcome())
+
+    def _on_ended(self) -> None:
+        """Choose the run that ended, so that it can be resumed."""
+        self.refresh_runs()
+        if self.job.folder in self._listed:
+            self.runs.setValue(self.job.folder)
 
     def _outcome(self) -> QWidget:
         """Return what is to be seen first of a run that is done."""
@@ -278,7 +293,23 @@ class LearnPanel(Panel):
         """Return where runs go while no tomogram is open."""
         return self.data.files.value()[0].absolute().parent / "runs"
 
+    def _suggest(self) -> None:
+        """Let who takes "automatic" away start from what it comes to."""
+        try:
+            config = self.form.value()
+        except EctkdError:
+            return  # half-way through an edit
+        n = sum(self.data.class_counts().values())
+        n_training = max(round(n * (1 - config.validation_fraction)), 1)
+        epochs = default_epochs(n_training, config.batch_size)
+        editors = self.form.editors
+        editors["epochs"].suggest(epochs)
+        editors["patience"].suggest(default_patience(config.epochs or epochs))
+        name = config.model or "residual_small"
+        editors["learning_rate"].suggest(find_model(name).learning_rate)
+
     def _refresh(self) -> None:
+        self._suggest()
         set_problem(self.start_button, self.problem(), "Starts in a process of its own")
         set_problem(
             self.resume_button,

@@ -54,7 +54,7 @@ class ResultTable(QTableWidget):
     def show_report(self, report: dict[str, Any]) -> None:
         """Show scores by class."""
         rows = [
-            [name, *(f"{s[k]:.2f}" for k in ("precision", "recall", "f1")), _n(s)]
+            [name, *(_score(s, k) for k in ("precision", "recall", "f1")), _n(s)]
             for name, s in report["classes"].items()
         ]
         self.show_rows(["Class", "Precision", "Recall", "F1", "Picks"], rows)
@@ -101,6 +101,11 @@ def si(number: float) -> str:
         if number >= factor:
             return f"{number / factor:.3g} {prefix}"
     return f"{number:.3g} "
+
+
+def _score(scores: dict[str, Any], which: str) -> str:
+    """Return a score; of a class of which there is nothing it says nothing."""
+    return f"{scores[which]:.2f}" if scores["support"] else "–"
 
 
 def _n(scores: dict[str, Any]) -> str:

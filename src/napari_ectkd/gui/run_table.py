@@ -92,7 +92,7 @@ class RunTable(QTableWidget):
 
 def _row(run: FoundRun, epoch: str) -> tuple[str, ...]:
     """Return a table's row, and last its tooltip."""
-    accuracy = run.info.metrics.get("val_accuracy") if run.info else None
+    accuracy = run.val_accuracy
     state = run.state
     if can_resume(run):
         state = f"{state}, can resume"

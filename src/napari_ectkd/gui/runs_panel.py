@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,7 @@ class RunsPanel(Panel):
         self.card_button = QPushButton("Model card")
         self.delete_button = QPushButton("Delete…")
         self.setup_button = QPushButton("Check my setup")
+        self.watched_name = QLabel()
         self.status = JobStatus(self.watched)
         self.exporting = ModelExport(self.jobs)
         self.card = QLabel(wordWrap=True)
@@ -142,7 +144,12 @@ class RunsPanel(Panel):
         if dialog.exec():
             path = run.path.parent / dialog.name()
             job = self.jobs.job(_JOBS[run.kind], can_go_on=True)
-            self._start(job, dialog.arguments(path), path)
+            try:
+                command = dialog.arguments(path)
+            except EctkdError as error:
+                self.status.say(str(error), is_error=True)
+                return
+            self._start(job, command, path)
 
     def export(self) -> None:
         """Write the chosen run's model as one file."""
@@ -194,6 +201,7 @@ class RunsPanel(Panel):
             buttons.addWidget(button, *divmod(number, 3))
         self.column.addLayout(buttons)
         self.column.addWidget(self.exporting)
+        self.column.addWidget(self.watched_name)
         self.column.addWidget(self.status)
         self.column.addWidget(self.card)
         self.column.addWidget(self.curves)
@@ -202,6 +210,7 @@ class RunsPanel(Panel):
         self.card.setTextFormat(Qt.TextFormat.MarkdownText)
         self.card.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.card.hide()
+        self.watched_name.hide()
         self.curves.hide()
         self.examples.hide()
         self.setup_button.setToolTip(
@@ -230,6 +239,8 @@ class RunsPanel(Panel):
         if self.watched.is_active:
             self.watched.detach()
         self._awaited = path
+        self.watched_name.setText(f"<b>{escape(path.name)}</b>")
+        self.watched_name.show()
         self.status.clear()
         self.status.say(f"Waiting for {path.name} to start…")
         self._follow_awaited()
@@ -278,6 +289,10 @@ class RunsPanel(Panel):
             ]
         )
         one = runs[0] if len(runs) == 1 else None
+        is_quiet = self._awaited is None and not self.watched.is_active
+        if is_quiet and one is not None and one.path != self.watched.folder:
+            self.status.clear()  # what it says is of another run
+            self.watched_name.hide()
         has_examples = one is not None and Run(one.path).examples_path.exists()
         self.examples.setVisible(has_examples)
         if has_examples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
@@ -89,11 +90,12 @@ class JobStatus(QWidget):
         """Show a warning besides the message; each text once."""
         if text not in self._warnings:
             self._warnings.append(text)
-            lines = self._warnings[:_LINES]
+            lines = self._warnings[: -_LINES - 1 : -1]  # the newest first
             more = len(self._warnings) - _LINES
             lines += [f"and {more} more; see the tooltip"] if more > 0 else []
             self.warnings.setText("\n".join(f"⚠ {line}" for line in lines))
-            self.warnings.setToolTip("\n".join(self._warnings))
+            told = "<br>".join(f"⚠ {escape(text)}" for text in self._warnings)
+            self.warnings.setToolTip(f"<qt>{told}</qt>")
             self.warnings.show()
 
     def _build(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,7 @@ class SuspectList(QWidget):
         self.table = QTableWidget(0, len(_COLUMNS))
         self.relabel_button = QPushButton("Relabel as it seems")
         self.keep_button = QPushButton("Keep the label")
+        self._folder: Path | None = None
         self._n_labels = 0
         self._pick_ids: list[int | None] = []
         """Of each row; None where no open tomogram has the pick."""
@@ -77,14 +79,14 @@ class SuspectList(QWidget):
         session.picks_changed.connect(self._follow)
         session.tomograms_changed.connect(self._identify)
         self.job.done.connect(self.show_result)
-        self.job.ended.connect(self.refresh)
+        self.job.ended.connect(self._on_ended)
         self.table.itemSelectionChanged.connect(self._go)
         data.valueChanged.connect(self.refresh)
         self.refresh()
 
     def start(self) -> None:
         """Start looking."""
-        folder = Path(tempfile.mkdtemp(prefix="ectkd-suspects-"))
+        folder = self._folder = Path(tempfile.mkdtemp(prefix="ectkd-suspects-"))
         try:
             settings = arguments(self._data.write(folder))
             out = ["--out", str(folder / "suspects.csv"), "--job", str(folder)]
@@ -92,6 +94,11 @@ class SuspectList(QWidget):
             self.status.clear()
         except EctkdError as error:
             self.status.say(str(error), is_error=True)
+        self.refresh()
+
+    def _on_ended(self) -> None:
+        if self._folder is not None:  # one that another window began is not ours
+            shutil.rmtree(self._folder, ignore_errors=True)
         self.refresh()
 
     def show_result(self, result: dict[str, Any]) -> None:

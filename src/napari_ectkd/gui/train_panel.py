@@ -41,8 +41,8 @@ class TrainPanel(LearnPanel):
         self.also_unlabeled = UnlabeledBox(
             Session.of(napari_viewer),
             "{n} picks. Once a network, or several, have learned from the labels, new "
-            "ones learn what these think of all picks, and so on: each generation is "
-            "a better teacher. Takes several times as long",
+            "ones learn what these think of all picks, and so on. Where the first are "
+            "mostly right, the last are better teachers. Takes several times as long",
         )
         super().__init__(
             napari_viewer,

@@ -27,10 +27,14 @@ class TrainConfig(AugmentConfig, frozen=True, extra="forbid"):
         None,
         gt=0,
         le=1,
-        description="highest rate of the one-cycle schedule; default: the network's "
-        "own",
+        description="how fast it learns at most (one-cycle schedule); take less where "
+        "the loss leaps up; default: the network's own",
     )
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled decay")
+    weight_decay: float = Field(
+        0.01,
+        ge=0,
+        description="pulls weights toward 0 a little (AdamW); rarely worth a change",
+    )
     label_smoothing: float = Field(
         0.05, ge=0, lt=1, description="share of each hard label spread over all classes"
     )
@@ -38,8 +42,9 @@ class TrainConfig(AugmentConfig, frozen=True, extra="forbid"):
         0.5,
         ge=0,
         le=1,
-        description="0 shows each label once an epoch, 1 each class equally often, "
-        "values between in between (times labels of the class to the power −balance)",
+        description="how much more often the labels of small classes are shown: 0 each "
+        "once an epoch, 1 each class equally often, values between in between (times "
+        "labels of the class to the power −balance)",
     )
     validation_fraction: float = Field(
         0.2, ge=0, le=0.5, description="share of the picks kept for validation"
@@ -56,11 +61,18 @@ class TrainConfig(AugmentConfig, frozen=True, extra="forbid"):
         description="stop after so many epochs without a lower validation loss; "
         "default: a third of the epochs, at least 20",
     )
-    seed: int = Field(0, ge=0, description="of weights, split, order and augmentation")
+    seed: int = Field(
+        0,
+        ge=0,
+        description="another number draws other first weights, another split for "
+        "validation and another order; the same gives the same run again",
+    )
     split_seed: int | None = Field(
         None, ge=0, description="of the split for validation alone; default: the seed"
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    device: str = Field(
+        "auto", description="auto takes the fastest; cpu, cuda, cuda:1, mps"
+    )
     precision: Precision = Field(
         "auto",
         description="auto takes bfloat16 where the hardware multiplies it, float16 on "

@@ -29,6 +29,11 @@ def default_epochs(n_training: int, batch_size: int) -> int:
     return max(PASSES, math.ceil(STEPS / steps_per_epoch(n_training, batch_size)))
 
 
+def default_patience(epochs: int) -> int:
+    """Return after how many epochs without a lower validation loss a run is over."""
+    return max(20, epochs // 3)
+
+
 def default_batch_size(name: str, box_px: int, free_bytes: int | None) -> int:
     """Return how many subtomograms to learn from in one step.
 

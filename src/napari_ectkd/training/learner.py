@@ -145,7 +145,7 @@ class Learner:
         Workers.join(device).wait()
         if not is_refit:
             return
-        yield from refit.learn_from_all(
+        seconds = yield from refit.learn_from_all(
             beginning,
             self.info,
             lesson.from_all or lesson,
@@ -154,6 +154,7 @@ class Learner:
             cancel=cancel,
         )
         self.result["is_refit"] = True
+        self.result["seconds"] += seconds
         if is_first:
             yield self._write_card(material, config, run, where)
 

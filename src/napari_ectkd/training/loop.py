@@ -17,7 +17,7 @@ from napari_ectkd.events import EpochEnd, Noted, Progress, Saved
 from napari_ectkd.models.inference import infer_logits, to_device
 from napari_ectkd.models.narrow import has_narrow_convolution
 from napari_ectkd.models.registry import find_model
-from napari_ectkd.training.defaults import default_epochs
+from napari_ectkd.training.defaults import default_epochs, default_patience
 from napari_ectkd.training.examples import N_EXAMPLES, save_examples
 from napari_ectkd.training.keeping import Keeper
 from napari_ectkd.training.optimizers import make_optimizer
@@ -124,7 +124,7 @@ def fit(
         model,
         optimizer,
         schedule,
-        patience=config.patience or max(20, epochs // 3),
+        patience=config.patience or default_patience(epochs),
         is_writing=workers.is_first,
     )
     if is_resumed:

@@ -112,7 +112,7 @@ def learn_from_all(
     run: Run,
     *,
     cancel: Cancel,
-) -> Generator[Event, None, None]:
+) -> Generator[Event, None, float]:
     """Train another model on all there is, and make it the run's best.
 
     Parameters
@@ -127,6 +127,11 @@ def learn_from_all(
         As those of the validated model.
     run
         Whose validated model is kept already.
+
+    Returns
+    -------
+    seconds
+        That it took.
     """
     own = run.on_all
     material = lesson.material
@@ -148,7 +153,12 @@ def learn_from_all(
         cancel=cancel,
         is_resumed=own.resume_path.exists(),
     )
-    for event in stream:
+    while True:
+        try:
+            event = next(stream)
+        except StopIteration as end:
+            standing = end.value
+            break
         if isinstance(event, EpochEnd):
             yield Progress(
                 stage="once more, from all labels",
@@ -164,3 +174,4 @@ def learn_from_all(
             yield from lesson.correct(model, everyone)
         save_checkpoint(run.best_path, model, info)
         shutil.rmtree(own.path)
+    return float(standing["seconds"])

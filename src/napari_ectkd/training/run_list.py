@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,11 +37,26 @@ class FoundRun:
     info: CheckpointInfo | None
 
     @property
+    def val_accuracy(self) -> float | None:
+        """Share of the validation part that is right: of members, together."""
+        if self.info is None:
+            return None
+        if Run(self.path).members():
+            try:
+                card = json.loads(
+                    Run(self.path).card_path.with_suffix(".json").read_text()
+                )
+                return float(card["ensemble"]["val_accuracy"])
+            except (OSError, ValueError, KeyError):
+                pass  # not finished, or never validated
+        return self.info.metrics.get("val_accuracy")
+
+    @property
     def title(self) -> str:
         """One line for people."""
         if self.info is None:
             return f"{self.path.name} ({self.state})"
-        accuracy = self.info.metrics.get("val_accuracy")
+        accuracy = self.val_accuracy
         members = len(Run(self.path).members())
         of = f"{members} × " if members else ""
         parts = [f"{self.path.name}: {of}{self.info.model}"]
@@ -58,9 +74,7 @@ class FoundRun:
             "state": self.state,
             "model": self.info.model if self.info else None,
             "classes": self.info.classes if self.info else [],
-            "val_accuracy": (
-                self.info.metrics.get("val_accuracy") if self.info else None
-            ),
+            "val_accuracy": self.val_accuracy,
             "epoch": last.epoch if last else 0,
             "epochs": last.epochs if last else None,
             "can_resume": can_resume(self),

@@ -13,7 +13,7 @@ from napari_ectkd.distillation.front import (
     with_times_of,
     write_front,
 )
-from napari_ectkd.events import EpochEnd, Finished
+from napari_ectkd.events import EpochEnd, Failed, Finished
 from napari_ectkd.gui.distill_panel import DistillPanel
 from napari_ectkd.gui.forecast import about_student, about_teacher
 from napari_ectkd.gui.front_plot import FrontPlot
@@ -147,6 +147,21 @@ def test_tick_boxes_become_arguments(panel, tmp_path):
     given = panel.extra_arguments(run)
     assert given[-3:] == ["--search", "--trials", "5"]
     assert not panel.form.editors["model"].isEnabled()
+
+
+def test_the_newest_that_has_finished_is_the_teacher(panel):
+    folder = panel.session.runs_folder()
+    Run(folder / "teacher-1").log(Finished())
+    write_run(folder / "teacher-2").log(Failed(message="memory ran out"))
+    panel.refresh_runs()
+    assert panel.teachers.count() == 2
+    assert [run.path.name for run in panel.chosen_teachers()] == ["teacher-1"]
+
+
+def test_a_class_without_validation_picks_has_no_score(panel):
+    scores = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+    panel.table.show_report({"classes": {"a": scores}})
+    assert [panel.table.item(0, i).text() for i in range(5)] == ["a", *"–––", "0"]
 
 
 def test_unlabeled_picks_are_not_offered_where_there_are_none(panel):

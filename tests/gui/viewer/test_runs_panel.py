@@ -26,10 +26,12 @@ from napari_ectkd.gui.runs_panel import RunsPanel
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.setup_check import SetupCheck
 from napari_ectkd.gui.train_panel import TrainPanel
+from napari_ectkd.io.atomic import make_folder
 from napari_ectkd.io.picks import Picks
 from napari_ectkd.refinement.config import RefineConfig
 from napari_ectkd.runs import Run
 from napari_ectkd.training.config import EnsembleConfig
+from napari_ectkd.training.run_list import delete_run
 
 WORKER = Path(__file__).parents[1] / "fake_worker.py"
 
@@ -210,7 +212,7 @@ def test_where_a_member_begins_is_marked(qtbot):
     ]
     assert [(line.value(), line.label.format) for line in lines] == [
         (0.5, "network 1"),
-        (2.5, "network 2"),
+        (2.5, "2"),
     ]
     # The last of the first member is not joined to the first of the second.
     assert apart([1, 2, 3, 4], curves.starts().values()).tolist() == [1, 0, 1, 1]
@@ -266,6 +268,33 @@ def test_a_run_is_duplicated_with_changes(runs, qtbot, tmp_path):
     dialog.edit.setText("two")
     assert not dialog.start_button.isEnabled()
     assert "There is a run called two" in dialog.start_button.toolTip()
+
+
+def test_a_duplicate_has_labels_of_its_own(runs, qtbot, tmp_path):
+    labels = make_folder(runs[0].path / "data") / "labeled-picks.star"
+    labels.write_text("the labels of that day")
+    kept = runs[0].config()
+    kept["data"]["data"] = [str(labels)]
+    runs[0].config_path.write_text(json.dumps(kept))
+    dialog = DuplicateDialog(runs[0].path, [], None)
+    qtbot.addWidget(dialog)
+    said = dict(pairwise(dialog.arguments(tmp_path / "new")))
+    copied = tmp_path / "new" / "data" / "labeled-picks.star"
+    assert said["--data"] == str(copied)
+    delete_run(runs[0].path)
+    assert copied.read_text() == "the labels of that day"
+
+
+def test_what_is_said_is_of_the_run_that_is_named(panel, runs, qtbot):
+    panel.choose([runs[0].path])
+    click(qtbot, panel.attach_button)
+    qtbot.waitUntil(lambda: not panel.watched.is_active)
+    assert panel.watched_name.text() == "<b>one</b>"
+    assert not panel.watched_name.isHidden()
+    panel.status.say("The process is gone", is_error=True)
+    panel.choose([runs[1].path])
+    assert panel.watched_name.isHidden()
+    assert panel.status.message.isHidden()
 
 
 def test_a_new_run_is_chosen_once_it_is_there(panel, runs, qtbot, monkeypatch):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtWidgets import QCheckBox
 
 from napari_ectkd.devices import Device
 from napari_ectkd.gui.classify_panel import ClassifyPanel
@@ -16,6 +17,7 @@ from napari_ectkd.gui.train_panel import TrainPanel
 from napari_ectkd.io.picks import Picks
 from napari_ectkd.io.star import read_picks
 from napari_ectkd.models.registry import smallest_box
+from napari_ectkd.runs import Run
 
 WORKER = Path(__file__).parents[1] / "fake_worker.py"
 
@@ -296,3 +298,41 @@ def test_hiding_a_class_and_raising_the_confidence(viewer, qtbot):
     assert predicted(panel.classes)["a"] == "2"
     panel.filters.confidence.setValue(0.5)
     assert predicted(panel.classes)["unknown"] == "1"
+
+
+def test_who_takes_automatic_away_starts_from_what_it_comes_to(panel, viewer):
+    label(viewer, ["a", "b"] * 125)
+    editors = panel.form.editors
+    for name, value in (("epochs", 375), ("patience", 125), ("learning_rate", 0.003)):
+        assert editors[name].value() is None
+        [tick] = editors[name].findChildren(QCheckBox)
+        tick.click()
+        assert editors[name].value() == pytest.approx(value), name
+    # What somebody chose stays.
+    editors["epochs"].setValue(7)
+    label(viewer, ["a", "b"] * 20)
+    assert panel.form.value().epochs == 7
+
+
+def test_the_run_that_ended_is_the_one_to_resume(panel, viewer, qtbot, monkeypatch):
+    label(viewer, ["a", "a", "b", "b"])
+    folder = Session.of(viewer).runs_folder()
+    Run(folder / "older").create({"kind": "train"})
+    monkeypatch.setenv("FAKE_WORKER", "wait")
+    panel.refresh_runs()
+    panel.runs.setValue(folder / "older")
+    with qtbot.waitSignal(panel.job.progressed):
+        panel.start_button.click()
+    # The worker makes no folder of a run; the true one does.
+    (panel.job.folder / "config.json").write_text('{"kind": "train"}')
+    with qtbot.waitSignal(panel.job.ended):
+        panel.status.cancel_button.click()
+    assert panel.runs.value() == panel.job.folder
+
+
+def test_runs_made_elsewhere_are_seen_once_the_panel_is_shown(panel, viewer, qtbot):
+    label(viewer, ["a", "a", "b", "b"])
+    assert panel.runs.value() is None
+    Run(Session.of(viewer).runs_folder() / "shell").create({"kind": "train"})
+    panel.show()
+    assert panel.runs.value().name == "shell"
