@@ -93,19 +93,19 @@ class CompareCurves(QWidget):
             if max(members, default=0):
                 name += f", {len(members)} networks"
             # Of generations the last is what counts.
-            n_faint = max(len(members) - len(Run(run).members()), 0)
+            n_last = len(Run(run).members()) or len(members)
             for index, (epochs, values) in enumerate(members.values()):
-                faint = len(members) > 1 and index < n_faint
+                is_faint = index < len(members) - n_last
                 self.plot.plot(
                     epochs,
                     values,
-                    name=None if index else name,
+                    name=name if index == len(members) - 1 else None,
                     pen=self._graph.mkPen(
-                        self._graph.mkColor(f"{color}60" if faint else color),
+                        self._graph.mkColor(f"{color}60" if is_faint else color),
                         width=2 if len(members) == 1 else 1.3,
                     ),
                     symbol="o" if len(epochs) < 30 else None,
                     symbolPen=None,
-                    symbolBrush=f"{color}60" if faint else color,
+                    symbolBrush=f"{color}60" if is_faint else color,
                     symbolSize=4,
                 )

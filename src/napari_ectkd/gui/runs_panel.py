@@ -30,6 +30,7 @@ from napari_ectkd.gui.setup_check import SetupCheck
 from napari_ectkd.gui.status import JobStatus
 from napari_ectkd.models.checkpoint import read_info
 from napari_ectkd.runs import Run
+from napari_ectkd.training.card import SETTINGS_HEADING
 from napari_ectkd.training.run_list import (
     FoundRun,
     can_resume,
@@ -178,9 +179,10 @@ class RunsPanel(Panel):
         self.refresh()
 
     def show_card(self) -> None:
-        """Show the chosen run's model card."""
+        """Show the chosen run's model card, but for its settings: they are wide."""
         card = Run(self.chosen()[0].path).card_path
-        self.card.setText(card.read_text(encoding="utf-8"))
+        text, *_settings = card.read_text(encoding="utf-8").split(SETTINGS_HEADING)
+        self.card.setText(text)
         self.card.show()
 
     def check_setup(self) -> None:

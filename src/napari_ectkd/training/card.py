@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from napari_ectkd.runs import Run
     from napari_ectkd.training.batches import Material
 
+SETTINGS_HEADING = "## Settings"
+"""Comes before the settings as JSON, the last part of a card."""
 _ENSEMBLE = (
     *("members", "best_member", "generation"),
     *("val_accuracy", "member_val_accuracy"),
@@ -212,6 +214,6 @@ def _markdown(card: dict[str, Any]) -> Iterator[str]:
     yield f"- Time: {card['training'].get('seconds', 0):.0f} s"
     yield "- " + ", ".join(f"{k} {v}" for k, v in where["packages"].items())
     yield f"- {card['repeatability']}"
-    yield from ("", "## Settings", "", "```json")
+    yield from ("", SETTINGS_HEADING, "", "```json")
     yield json.dumps(card["settings"], indent=1)
     yield "```"

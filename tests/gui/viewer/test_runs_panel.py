@@ -195,7 +195,7 @@ def test_each_member_of_an_ensemble_has_a_curve(panel, runs):
         2: ([1, 2], pytest.approx([0.3, 0.4])),
     }
     names = [item.name() for item in items_of(panel.curves.plot)]
-    assert names == ["three, 2 networks", None]
+    assert names == [None, "three, 2 networks"]
 
 
 def test_where_a_member_begins_is_marked(qtbot):
