@@ -38,13 +38,14 @@ class TrainConfig(AugmentConfig, frozen=True, extra="forbid"):
     label_smoothing: float = Field(
         0.05, ge=0, lt=1, description="share of each hard label spread over all classes"
     )
-    balance: float = Field(
-        0.5,
+    balance: float | None = Field(
+        None,
         ge=0,
         le=1,
         description="how much more often the labels of small classes are shown: 0 each "
         "once an epoch, 1 each class equally often, values between in between (times "
-        "labels of the class to the power −balance)",
+        "labels of the class to the power −balance); default: 0.5 where a class has "
+        "ten times the labels of another, else 0",
     )
     validation_fraction: float = Field(
         0.2, ge=0, le=0.5, description="share of the picks kept for validation"

@@ -127,7 +127,13 @@ def prepare(
         config.seed if config.split_seed is None else config.split_seed,
     )
     yield from _say_what_matters(data, split.training, split.validation, split.how)
-    return Material(data, split, targets, classes, fingerprint(data_config, data))
+    material = Material(data, split, targets, classes, fingerprint(data_config, data))
+    if config.balance is None and material.default_balance:
+        yield Noted(
+            text="some classes have ten times the labels of others: small ones are "
+            f"shown more often (--balance {material.default_balance:g})"
+        )
+    return material
 
 
 def _say_what_matters(
