@@ -10,8 +10,9 @@ The labels, test set and recipe of `teachers.py`, 20 labels a class, two draws. 
 from __future__ import annotations
 
 from statistics import fmean
+from typing import Any
 
-from rows import Place, fill_table, read_rows
+from rows import Place, fill_table
 from teachers import ALL, Trained, make_row
 
 STUDENT = "compact"
@@ -41,9 +42,8 @@ def make(name: str, place: Place) -> None:
     make_row(name, Trained(STUDENT, settings=ALL | changes), place)
 
 
-def table() -> None:
-    """Print what is there, as Markdown."""
-    rows = read_rows()
+def table(rows: dict[str, dict[str, Any]]) -> None:
+    """Print rows, as Markdown."""
     print("| changed | draws | accuracy | the default there | difference |")
     print("|---|---|---|---|---|")
     for kind, change in CHANGES.items():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_ectkd.distillation.config import DistillConfig
 from napari_ectkd.distillation.generations import HOW
-from rows import Place, ask, distilled, fill_table, read_rows, summary, write_row
+from rows import Place, ask, distilled, fill_table, summary, write_row
 from teachers import ALL, AVERAGED, LABELS, ROWS, SEEDS, train_members
 
 if TYPE_CHECKING:
@@ -171,9 +171,8 @@ def distill_row(kind: str, labels: int, seed: int, place: Place) -> tuple[Path, 
     return run, seconds
 
 
-def table() -> None:
+def table(rows: dict[str, dict[str, Any]]) -> None:
     """Print students beside their teachers and DSRF3D-v2, as Markdown."""
-    rows = read_rows()
     alone = [STUDENT, STUDENT + AVERAGED]
     teachers = ["dsrf3d_v2", "residual_small", "ensemble", "third_generation"]
     kinds = [*teachers, *alone, *DISTILLED]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rows import RESULTS, read_rows, summary
+from rows import FIRST_DRAWS, RESULTS, read_rows, summary
 from teachers import LABELS
 
 SPEEDS = RESULTS.parent / "models-box40.json"
@@ -34,9 +34,10 @@ def main() -> None:
     """Print the table in Markdown, and draw it if asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--figure", type=Path, help="PNG file to draw")
+    parser.add_argument("--first-draws", action="store_true", help="of those rows")
     arguments = parser.parse_args()
     speeds = {row["name"]: row for row in json.loads(SPEEDS.read_text())["rows"]}
-    found = accuracies()
+    found = accuracies(FIRST_DRAWS if arguments.first_draws else RESULTS)
     print("| | parameters | times as fast | 20 labels a class | 100 labels a class |")
     print("|---|---|---|---|---|")
     for kind, (title, network) in SHOWN.items():
@@ -53,9 +54,9 @@ def main() -> None:
         draw(found, speeds, arguments.figure)
 
 
-def accuracies() -> dict[tuple[str, int], list[float]]:
+def accuracies(folder: Path) -> dict[tuple[str, int], list[float]]:
     """Return the accuracies of all draws, by kind of row and labels a class."""
-    rows = read_rows()
+    rows = read_rows(folder)
     return {
         (kind, labels): [
             row["accuracy"]

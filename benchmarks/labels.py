@@ -34,7 +34,6 @@ from rows import (
     Place,
     ask,
     fill_table,
-    read_rows,
     returned,
     row_path,
     save_row,
@@ -199,9 +198,8 @@ def counts(data: DataConfig) -> dict[str, int]:
     return dict(zip(found.tolist(), n.tolist(), strict=True))
 
 
-def table() -> None:
-    """Print what is there, as Markdown."""
-    rows = read_rows(FOLDER)
+def table(rows: dict[str, dict[str, Any]]) -> None:
+    """Print rows, as Markdown."""
     print("| labels | seeds | accuracy | recall of the three rarest |")
     print("|---|---|---|---|")
     for kind, case in CASES.items():

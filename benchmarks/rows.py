@@ -12,6 +12,7 @@ import argparse
 import json
 import shutil
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from napari_ectkd.training.config import TrainConfig
 
 RESULTS = Path(__file__).parent / "results" / "accuracy"
+FIRST_DRAWS = RESULTS.with_name("accuracy-first-draws")
+"""Rows on subtomograms that an earlier version of the simulation drew: of the same
+settings and seeds, but others. Draw by draw they compare among themselves alone."""
 COMPLEXES = {
     "small": ("2cg9", "3d2f", "1u6g"),
     "medium": ("1bxn", "1qvr", "3cf3"),
@@ -113,6 +117,7 @@ class Outcome:
     logits: torch.Tensor
     targets: np.ndarray
     classes: list[str]
+    test_sha256: str
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -246,6 +251,7 @@ def ask(test: DataConfig, runs: list[Path], *, is_averaged: bool) -> Outcome:
         torch.stack(parts).mean(dim=0),
         data.targets(info.classes),
         info.classes,
+        sha256(data.read(np.arange(min(len(data), 100))).tobytes()).hexdigest(),
         {"parameters": parameters, "macs": macs},
     )
 
@@ -258,7 +264,12 @@ def write_row(name: str, facts: dict[str, Any], outcome: Outcome) -> None:
         size: float(right[np.isin(names, group)].mean())
         for size, group in COMPLEXES.items()
     }
-    data = {"box": BOX, "snr": SNR, "densities": "densities_10A"}
+    data = {
+        "box": BOX,
+        "snr": SNR,
+        "densities": "densities_10A",
+        "test_sha256": outcome.test_sha256,
+    }
     save_row(
         row_path(name),
         facts | {"accuracy_by_size": by_size, "data": data},
@@ -308,7 +319,7 @@ def fill_table(
     description: str | None,
     names: list[str],
     make: Callable[[str, Place], None],
-    table: Callable[[], None],
+    table: Callable[[dict[str, dict[str, Any]]], None],
     folder: Path = RESULTS,
 ) -> None:
     """Make the rows that the command line asks for, or those that are missing; print.
@@ -322,7 +333,7 @@ def fill_table(
     make
         Makes the row of a name.
     table
-        Prints what is there.
+        Prints rows.
     folder
         Where the rows are.
     """
@@ -331,7 +342,15 @@ def fill_table(
     parser.add_argument("--densities", type=Path, help="folder of MRC maps")
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
     parser.add_argument("--table", action="store_true", help="print, make nothing")
+    parser.add_argument(
+        "--first-draws",
+        action="store_true",
+        help="print the rows of an earlier version's draws, make nothing",
+    )
     arguments = parser.parse_args()
+    if arguments.first_draws:
+        table(read_rows(FIRST_DRAWS))
+        return
     if not arguments.table:
         if arguments.densities is None:
             parser.error("say where the densities are (--densities)")
@@ -339,7 +358,7 @@ def fill_table(
         for name in arguments.rows or names:
             if not row_path(name, folder).exists():
                 make(name, place)
-    table()
+    table(read_rows(folder))
 
 
 def summary(values: list[float]) -> str:

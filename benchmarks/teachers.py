@@ -23,7 +23,7 @@ from napari_ectkd.distillation.config import GenerationConfig
 from napari_ectkd.distillation.generations import NETWORKS
 from napari_ectkd.runs import Run, members_of
 from napari_ectkd.training.config import TrainConfig
-from rows import Place, ask, fill_table, read_rows, summary, trained, write_row
+from rows import Place, ask, fill_table, summary, trained, write_row
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,16 +176,17 @@ def train_run(name: str, row: Trained, labels: int, seed: int, place: Place) -> 
     return trained(place.run(name), place.labeled(labels, seed % 100), config)
 
 
-def table() -> None:
-    """Print what is there, as Markdown."""
-    rows = read_rows().values()
+def table(rows: dict[str, dict[str, Any]]) -> None:
+    """Print rows, as Markdown."""
     print(
         "| row | labels a class | seeds | accuracy | small | medium | large "
         "| test loss | calibration error | MACs | minutes to train |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for labels, kind in product(LABELS, ROWS):
-        same = [r for r in rows if r["row"].rsplit("-", 1)[0] == f"{kind}-{labels}"]
+        same = [
+            r for r in rows.values() if r["row"].rsplit("-", 1)[0] == f"{kind}-{labels}"
+        ]
         if not same:
             continue
         sizes = [
