@@ -78,7 +78,10 @@ ROWS = {
     "compact": Trained("compact", settings=ALL),
     "compact_averaged": Trained("compact", settings=ALL, is_averaged=True),
     "ensemble": Trained("residual_small", settings=ALL, members=4, is_averaged=True),
-    # `ectkd train --members 4 --unlabeled …`; its first generation is the ensemble.
+    # `ectkd train --members 4 --unlabeled …`; its first generation is an ensemble.
+    "first_generation": Trained(
+        "residual_small", settings=ALL, members=4, is_averaged=True, generation=1
+    ),
     "second_generation": Trained(
         "residual_small", settings=ALL, members=4, is_averaged=True, generation=2
     ),
@@ -110,11 +113,11 @@ def make_row(name: str, row: Trained, place: Place) -> None:
     kind, labels, seed = name.rsplit("-", 2)
     runs, seconds = train_members(kind, row, int(labels), int(seed), place)
     facts = {
-        "network": NETWORKS[0] if row.generation else row.model,
+        "network": NETWORKS[0] if row.generation > 1 else row.model,
         "members": len(runs),
         "is_averaged": row.is_averaged,
         "learned_from": "labels"
-        + ", in generations of unlabeled ones too" * (row.generation > 0),
+        + ", in generations of unlabeled ones too" * (row.generation > 1),
         "labels": int(labels),
         "seed": int(seed),
         "settings": row.settings,
@@ -184,9 +187,8 @@ def table(rows: dict[str, dict[str, Any]]) -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for labels, kind in product(LABELS, ROWS):
-        same = [
-            r for r in rows.values() if r["row"].rsplit("-", 1)[0] == f"{kind}-{labels}"
-        ]
+        draws = f"{kind}-{labels}"
+        same = [r for n, r in rows.items() if n.rsplit("-", 1)[0] == draws]
         if not same:
             continue
         sizes = [
