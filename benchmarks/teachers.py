@@ -1,8 +1,9 @@
 """Teachers and students by what they learn from few labels.
 
 Nine complexes and none, common noise of SNR 0.05 for the median class, box 32, 20 and
-100 labels a class; all networks get the same labels and the same augmentation. Rows are
-files in `benchmarks/results/accuracy/`; those that are there are not made again.
+100 labels a class; all networks get the same labels and the same augmentation. Later
+generations learn from 12,000 subtomograms without labels too. Rows are files in
+`benchmarks/results/accuracy/`; those that are there are not made again.
 
     python benchmarks/teachers.py --densities DIR --work DIR            # missing rows
     python benchmarks/teachers.py --densities DIR --work DIR dsrf3d_v2-100-0
