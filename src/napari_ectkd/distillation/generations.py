@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from napari_ectkd.training.batches import Material
 
 MEMBERS = 2
-"""Networks of each later generation; the second is worth 0.2 points."""
+"""Networks of each later generation, asked together."""
 _TEACHER = "teacher_val_accuracy"
 NETWORKS = ("compact_wide", "residual_small")
 """Of the later generations: the first of these that takes the box."""
