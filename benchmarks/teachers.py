@@ -75,7 +75,7 @@ ROWS = {
     ),
     "residual_small": Trained("residual_small", settings=ALL),
     "residual": Trained("residual", seeds=(0,), settings=ALL),
-    "monai_efficientnet_b0": Trained("monai:efficientnet_b0", seeds=(0,), settings=ALL),
+    "monai_resnet10": Trained("monai:resnet10", seeds=(0,), settings=ALL),
     "compact": Trained("compact", settings=ALL),
     "compact_averaged": Trained("compact", settings=ALL, is_averaged=True),
     "ensemble": Trained("residual_small", settings=ALL, members=4, is_averaged=True),
