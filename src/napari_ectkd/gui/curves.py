@@ -70,8 +70,6 @@ class Curves(QWidget):
         )
         accuracy = self.plots["Accuracy"]
         accuracy.setYRange(0, 1, padding=0.03)
-        # Curves rise: the legend hides least below them.
-        accuracy.plotItem.legend.anchor((1, 1), (1, 1), offset=(-8, -6))
         accuracy.addItem(self._teacher, ignoreBounds=True)
         self._legend_teacher = graph.PlotDataItem(pen=self._teacher.pen)
         pen = graph.mkPen(BASELINE, width=1.5, style=Qt.PenStyle.DashLine)
@@ -94,6 +92,7 @@ class Curves(QWidget):
         for plot, mark in self._marks:
             plot.removeItem(mark)
         self._marks.clear()
+        self._place_legend()
 
     def add(self, event: EpochEnd) -> None:
         """Take in one more epoch; one that was there before begins anew from there.
@@ -130,9 +129,20 @@ class Curves(QWidget):
                 symbol=symbol,
                 connect=apart(epochs, self._starts.values()),
             )
+        self._place_legend()
         if self._n_epochs:
             for plot in self.plots.values():
                 plot.setXRange(1, max(self._n_epochs, 2), padding=0.03)
+
+    def _place_legend(self) -> None:
+        """Put the accuracies' legend where its curves do not end: below high ones."""
+        ends = [
+            values[-1] for name in _PLOTS["Accuracy"] if (values := self._points[name][1])
+        ]
+        is_low = bool(ends) and np.mean(ends) < 0.5
+        corner, down = ((1, 0), 6) if is_low else ((1, 1), -6)
+        legend = self.plots["Accuracy"].plotItem.legend
+        legend.anchor(corner, corner, offset=(-8, down))
 
     def points(self, name: str) -> tuple[list[int], list[float]]:
         """Return the epochs and values drawn for a metric (`val_loss`)."""

@@ -197,8 +197,9 @@ class Job(QObject):
     def _how_it_died(self) -> str:
         if self._popen is None:
             return (
-                "The process is gone and did not say why: it was killed, or the "
-                "machine was restarted. What it had saved is kept."
+                "The process is gone and did not say why: it was killed, most likely "
+                "because memory ran out, or the machine was restarted. What it had "
+                "saved is kept."
             )
         code = self._popen.returncode
         if code == -9:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QPointF, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_ectkd.dataset.config import DataConfig
@@ -219,6 +219,26 @@ def test_where_a_member_begins_is_marked(qtbot):
     curves.clear()
     assert curves.starts() == {}
     assert len(curves.plots["Loss"].plotItem.items) == 2  # training, validation
+
+
+@pytest.mark.parametrize("accuracy", [0.1, 0.9])
+def test_the_legend_leaves_the_ends_of_the_curves_free(qtbot, accuracy):
+    curves = Curves()
+    qtbot.addWidget(curves)
+    curves.resize(340, 320)
+    with qtbot.waitExposed(curves):
+        curves.show()
+    for number in range(1, 41):
+        metrics = {"accuracy": accuracy, "val_accuracy": accuracy}
+        curves.add(EpochEnd(epoch=number, epochs=40, metrics=metrics))
+    plot = curves.plots["Accuracy"].plotItem
+
+    def is_free():
+        late = plot.vb.mapViewToScene(QPointF(36, accuracy))
+        hidden = plot.legend.sceneBoundingRect()
+        return hidden.left() < late.x() < hidden.right() and not hidden.contains(late)
+
+    qtbot.waitUntil(is_free)
 
 
 def items_of(plot):
