@@ -19,10 +19,10 @@ from qtpy.QtWidgets import (
 from napari_ectkd.errors import DataError, EctkdError
 from napari_ectkd.gui.batch_inputs import picks_of
 from napari_ectkd.gui.batch_table import BatchTable
+from napari_ectkd.gui.choice_edit import ChoiceEdit
 from napari_ectkd.gui.class_codes import class_codes
 from napari_ectkd.gui.classes_table import ClassesTable
 from napari_ectkd.gui.device_chooser import DeviceChooser
-from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.filter_form import FilterForm
 from napari_ectkd.gui.hit_list import HitList
 from napari_ectkd.gui.mesh_form import MeshForm

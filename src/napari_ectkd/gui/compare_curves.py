@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_ectkd.events import EpochEnd
+from napari_ectkd.gui.choice_edit import ChoiceEdit
 from napari_ectkd.gui.curves import plotting_library, small_plot
-from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.jobs import LogTail
 from napari_ectkd.gui.later import later
 from napari_ectkd.io.class_colors import COLORS

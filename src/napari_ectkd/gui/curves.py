@@ -137,7 +137,9 @@ class Curves(QWidget):
     def _place_legend(self) -> None:
         """Put the accuracies' legend where its curves do not end: below high ones."""
         ends = [
-            values[-1] for name in _PLOTS["Accuracy"] if (values := self._points[name][1])
+            values[-1]
+            for name in _PLOTS["Accuracy"]
+            if (values := self._points[name][1])
         ]
         is_low = bool(ends) and np.mean(ends) < 0.5
         corner, down = ((1, 0), 6) if is_low else ((1, 1), -6)

@@ -9,8 +9,14 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_ectkd.dataset.config import DataConfig
+from napari_ectkd.gui.choice_edit import ChoiceEdit
 from napari_ectkd.gui.class_codes import class_codes
-from napari_ectkd.gui.editors import ChoiceEdit, FloatEdit, IntEdit, PathEdit, PathsEdit
+from napari_ectkd.gui.editors import (
+    FloatEdit,
+    IntEdit,
+    PathEdit,
+    PathsEdit,
+)
 from napari_ectkd.io.atomic import make_folder
 from napari_ectkd.io.picks import NONE, UNLABELED
 from napari_ectkd.models.registry import smallest_box

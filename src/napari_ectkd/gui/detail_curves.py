@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
+from napari_ectkd.gui.choice_edit import ChoiceEdit
 from napari_ectkd.gui.curves import TRAINING, apart, plotting_library, small_plot
-from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.later import later
 from napari_ectkd.training.watch import RECALL
 

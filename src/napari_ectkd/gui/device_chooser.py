@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 
 from napari_ectkd.devices import list_devices
-from napari_ectkd.gui.editors import ChoiceEdit
+from napari_ectkd.gui.choice_edit import ChoiceEdit
 
 if TYPE_CHECKING:
     from napari_ectkd.devices import Device

@@ -23,8 +23,8 @@ from napari_ectkd.distillation.config import (
     SearchConfig,
 )
 from napari_ectkd.errors import ConfigError, FormatError
+from napari_ectkd.gui.choice_edit import ChoiceEdit
 from napari_ectkd.gui.device_chooser import DeviceChooser
-from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.forms import Form, arguments
 from napari_ectkd.gui.panel import set_problem
 from napari_ectkd.io.atomic import atomic_path

@@ -10,13 +10,11 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QValidator
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QDoubleSpinBox,
     QFileDialog,
     QHBoxLayout,
     QLineEdit,
     QPushButton,
-    QSizePolicy,
     QSpinBox,
     QToolButton,
     QWidget,
@@ -115,64 +113,6 @@ class BoolEdit(QCheckBox):
     def setValue(self, value: bool) -> None:
         """Check it or not."""
         self.setChecked(value)
-
-
-class ChoiceEdit(QComboBox):
-    """One of several values, each shown by a title."""
-
-    valueChanged = Signal(object)
-
-    def __init__(self, choices: Sequence[tuple[Any, str]]) -> None:
-        super().__init__()
-        self.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        self.setMinimumContentsLength(8)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self._values: list[Any] = []
-        self.setChoices(choices)
-        self.currentIndexChanged.connect(lambda: self.valueChanged.emit(self.value()))
-
-    def setNothing(self, text: str) -> None:
-        """Say in gray why there is nothing to choose."""
-        self.setPlaceholderText(text)
-
-    def setChoices(self, choices: Sequence[tuple[Any, str]]) -> None:
-        """Offer other values; keep the chosen one if it is among them."""
-        before = self.value()
-        self.blockSignals(True)
-        self.clear()
-        self._values = [value for value, _ in choices]
-        for row, (_, title) in enumerate(choices):
-            self.addItem(title)
-            self.setItemData(row, title, Qt.ItemDataRole.ToolTipRole)
-        if before in self._values:
-            self.setCurrentIndex(self._values.index(before))
-        elif self._values:
-            self.setCurrentIndex(0)  # Qt itself does so unless there is a placeholder
-        self.blockSignals(False)
-        if self.value() != before:
-            self.valueChanged.emit(self.value())
-
-    def value(self) -> Any:
-        """Return the chosen value; None if there is none to choose."""
-        index = self.currentIndex()
-        return self._values[index] if 0 <= index < len(self._values) else None
-
-    def setValue(self, value: Any) -> None:
-        """Choose a value; one that was not offered is added."""
-        if value not in self._values:
-            self._values.append(value)
-            self.addItem(str(value))
-        self.setCurrentIndex(self._values.index(value))
-
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        """Let the wheel scroll the panel unless the editor was chosen."""
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
 
 
 class TextEdit(QLineEdit):

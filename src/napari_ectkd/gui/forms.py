@@ -13,9 +13,9 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
 
 from napari_ectkd.errors import ConfigError
+from napari_ectkd.gui.choice_edit import ChoiceEdit
 from napari_ectkd.gui.editors import (
     BoolEdit,
-    ChoiceEdit,
     FloatEdit,
     IntEdit,
     OptionalEdit,

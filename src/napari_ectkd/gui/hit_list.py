@@ -18,8 +18,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_ectkd.gui.choice_edit import ChoiceEdit
 from napari_ectkd.gui.class_codes import class_codes
-from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.labeling import show_position
 from napari_ectkd.gui.panel import set_problem
 from napari_ectkd.gui.session import class_choices

@@ -16,11 +16,11 @@ from qtpy.QtWidgets import (
 
 from napari_ectkd.errors import EctkdError
 from napari_ectkd.events import EpochEnd, Saved
+from napari_ectkd.gui.choice_edit import ChoiceEdit
 from napari_ectkd.gui.curves import Curves
 from napari_ectkd.gui.data_source import DataSource
 from napari_ectkd.gui.detail_curves import DetailCurves
 from napari_ectkd.gui.device_chooser import DeviceChooser
-from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.example_view import ExampleView
 from napari_ectkd.gui.forms import Form, arguments
 from napari_ectkd.gui.panel import Panel, folded, set_problem

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_ectkd.errors import EctkdError
-from napari_ectkd.gui.editors import ChoiceEdit
+from napari_ectkd.gui.choice_edit import ChoiceEdit
 from napari_ectkd.gui.mesh_layer import ParticleMeshes
 from napari_ectkd.simulation.density import DENSITY_FILTER, find_densities
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
-from napari_ectkd.gui.editors import ChoiceEdit
+from napari_ectkd.gui.choice_edit import ChoiceEdit
 from napari_ectkd.training.run_list import find_run
 
 if TYPE_CHECKING:

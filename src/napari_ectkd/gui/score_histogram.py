@@ -9,9 +9,9 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 from scipy.special import expit
 
+from napari_ectkd.gui.choice_edit import ChoiceEdit
 from napari_ectkd.gui.class_codes import class_codes
 from napari_ectkd.gui.curves import TEACHER, plotting_library, small_plot
-from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.overlay import scores
 from napari_ectkd.gui.panel import set_problem
 from napari_ectkd.io.picks import NONE, UNLABELED

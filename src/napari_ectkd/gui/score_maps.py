@@ -9,7 +9,7 @@ from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_ectkd.errors import EctkdError
-from napari_ectkd.gui.editors import ChoiceEdit
+from napari_ectkd.gui.choice_edit import ChoiceEdit
 from napari_ectkd.gui.layers import KEY
 from napari_ectkd.gui.score_layers import (
     paint_scores,

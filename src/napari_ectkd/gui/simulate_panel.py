@@ -18,8 +18,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_ectkd.errors import ConfigError, EctkdError
+from napari_ectkd.gui.choice_edit import ChoiceEdit
 from napari_ectkd.gui.density_list import DensityList
-from napari_ectkd.gui.editors import ChoiceEdit
 from napari_ectkd.gui.forms import Form, arguments
 from napari_ectkd.gui.panel import Panel, set_problem
 from napari_ectkd.gui.preview_maker import PreviewMaker

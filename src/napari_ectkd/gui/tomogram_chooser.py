@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_ectkd.errors import EctkdError
 from napari_ectkd.gui.batch_inputs import known_entries
-from napari_ectkd.gui.editors import ChoiceEdit
+from napari_ectkd.gui.choice_edit import ChoiceEdit
 from napari_ectkd.gui.storage import ProjectFolder
 from napari_ectkd.gui.tomogram_batch import RESULTS
 from napari_ectkd.gui.tomogram_form import FILES

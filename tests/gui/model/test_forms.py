@@ -8,7 +8,10 @@ from qtpy.QtCore import Qt
 from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.distillation.config import DistillConfig
 from napari_ectkd.errors import ConfigError
-from napari_ectkd.gui.editors import ChoiceEdit, IntEdit, OptionalEdit
+from napari_ectkd.gui.editors import (
+    IntEdit,
+    OptionalEdit,
+)
 from napari_ectkd.gui.forms import Form, arguments
 from napari_ectkd.prediction.config import ClassifyConfig
 from napari_ectkd.training.config import TrainConfig
@@ -115,19 +118,6 @@ def test_arguments_of_the_command_line():
     assert found[:4] == ["--data", "a", "--data", "b"]
     assert found[4:8] == ["--no-invert", "--tilt-range", "-60", "60"]
     assert "--box" not in found
-
-
-def test_a_choice_says_why_it_is_empty_and_takes_the_first_that_comes(qtbot):
-    choice = ChoiceEdit([])
-    qtbot.addWidget(choice)
-    choice.setNothing("none yet")
-    assert choice.value() is None
-    assert choice.placeholderText() == "none yet"
-    choice.setChoices([("a", "A"), ("b", "B")])
-    assert choice.value() == "a"
-    choice.setValue("b")
-    choice.setChoices([("c", "C"), ("b", "B")])
-    assert choice.value() == "b"
 
 
 def test_no_number_stands_beside_automatic(qtbot):
