@@ -4,12 +4,18 @@ import torch
 
 from napari_ectkd.devices import (
     ALLOCATOR,
+    Device,
     allocator_environment,
     choose_device,
     choose_precision,
     list_devices,
+    mps_environment,
+    used_memory,
 )
 from napari_ectkd.errors import ConfigError
+from napari_ectkd.events import Cancel
+from napari_ectkd.training import doctor
+from napari_ectkd.training.cuda import Cuda
 
 CPU = torch.device("cpu")
 
@@ -46,6 +52,61 @@ def test_cuda_alone_is_the_first_one(monkeypatch):
     assert choose_device("cuda:1") == torch.device("cuda:1")
     assert choose_device("auto") == torch.device("cuda:0")
     assert [d.title for d in list_devices()][:2] == ["GPU 0", "GPU 1"]
+
+
+@pytest.fixture
+def old_driver(monkeypatch):
+    """Be a machine with a GPU whose driver is too old for this torch."""
+
+    def fail(*_):
+        raise RuntimeError("The NVIDIA driver on your system is too old")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", fail)
+    monkeypatch.setattr(torch.cuda, "get_device_name", fail)
+
+
+@pytest.mark.usefixtures("old_driver")
+def test_with_a_driver_that_is_too_old_the_processor_computes():
+    assert [device.name for device in list_devices()] == ["cpu"]
+    assert choose_device("cpu") == choose_device("auto") == CPU
+
+
+@pytest.mark.usefixtures("old_driver")
+def test_a_driver_that_is_too_old_is_explained(monkeypatch):
+    cuda = Cuda("13.0", "470.2", ("GTX",), is_available=False)
+    monkeypatch.setattr(doctor, "ask_cuda", lambda: cuda)
+    monkeypatch.setattr(doctor, "_window", list)
+    *_, last = doctor.examine(cancel=Cancel())
+    [found] = [f for f in last.result["findings"] if f["verdict"] == "bad"]
+    assert "update the driver" in found["text"]
+    assert not last.result["is_good"]
+
+
+def test_a_gpu_that_is_full_is_listed(monkeypatch):
+    def fail(_):
+        raise torch.OutOfMemoryError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", fail)
+    assert list_devices()[0] == Device("cuda:0", "GPU 0", None)
+    assert choose_device("cpu") == CPU
+
+
+def test_apple_s_gpu_comes_with_its_memory_and_its_fallback(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 12)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 5)
+    assert list_devices()[-2] == Device("mps", "Apple GPU", 7)
+    assert used_memory(torch.device("mps")) == 5
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.delenv("PYTORCH_ENABLE_MPS_FALLBACK", raising=False)
+    assert mps_environment() == {"PYTORCH_ENABLE_MPS_FALLBACK": "1"}
+    monkeypatch.setenv("PYTORCH_ENABLE_MPS_FALLBACK", "0")
+    assert mps_environment() == {}
 
 
 def test_precision():

@@ -33,15 +33,15 @@ class Device:
 
 
 def list_devices() -> list[Device]:
-    """Return the devices of this machine, the fastest first."""
+    """Return the devices of this machine, the fastest first.
+
+    GPUs whose driver torch cannot use are left out: `training.cuda` explains them.
+    """
     import torch
 
-    devices = []
-    for index in range(torch.cuda.device_count()):
-        free, _ = torch.cuda.mem_get_info(index)
-        devices.append(
-            Device(f"cuda:{index}", torch.cuda.get_device_name(index), int(free))
-        )
+    # The count alone would come from a driver that is too old, too.
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    devices = [_gpu(index) for index in range(n_gpus)]
     if torch.backends.mps.is_available():
         # The GPU shares the machine's memory; what Metal recommends is the limit.
         free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
@@ -51,6 +51,19 @@ def list_devices() -> list[Device]:
     title = device_title(torch.device("cpu"))
     devices.append(Device("cpu", title, int(psutil.virtual_memory().available)))
     return devices
+
+
+def _gpu(index: int) -> Device:
+    """Return a GPU; one that is full or broken says little of itself."""
+    import torch
+
+    name, title, free = f"cuda:{index}", f"GPU {index}", None
+    try:
+        title = torch.cuda.get_device_name(index)
+        free = int(torch.cuda.mem_get_info(index)[0])
+    except RuntimeError:
+        pass  # what is wrong with it shows as soon as something is computed
+    return Device(name, title, free)
 
 
 def device_title(device: torch.device) -> str:
@@ -148,6 +161,30 @@ def used_memory(device: torch.device) -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory, of any device, is short."""
+    import torch
+
+    # For processors and on a Mac torch raises a plain RuntimeError.
+    said = ("can't allocate memory", "MPS backend out of memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in said)
+    )
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what is kept on a device for later, after it has run out."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def compiler_problem(device: torch.device) -> str:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -185,6 +186,25 @@ def test_a_run_handed_to_a_scheduler(ectkd, data, tmp_path):
     assert seen <= {"queued", "running", "new", "interrupted", "finished"}
     assert "queued" in seen
     assert load_checkpoint(run.path)[1].model == "student1"
+
+
+def test_an_operator_that_falls_back_to_the_processor_is_said(tmp_path, capsys):
+    run = Run(tmp_path / "run")
+    run.create({"kind": "train"})
+
+    def stream(_):
+        for what in ("fall back to run on the CPU. It is slow", "be removed soon"):
+            warnings.warn(f"aten::x will {what}", UserWarning, stacklevel=1)
+        yield Noted(text="at work")
+        yield Finished(result={})
+
+    with pytest.warns(UserWarning, match="removed soon"):
+        drive(stream, Console(), run)
+    events = list(run.events())
+    assert [event.kind for event in events] == ["noted", "noted", "finished"]
+    assert events[0].is_warning
+    assert "aten::x will fall back to run on the CPU" in events[0].text
+    assert "warning: aten::x" in capsys.readouterr().err
 
 
 def test_a_request_to_stop_counts_while_the_run_is_queued(tmp_path):

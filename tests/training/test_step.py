@@ -9,6 +9,7 @@ from torch import nn
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import Cancel, EpochEnd, Finished, Noted
 from napari_ectkd.models import teachers
+from napari_ectkd.models.inference import infer_logits
 from napari_ectkd.models.registry import MODELS, ModelSpec
 
 
@@ -16,6 +17,7 @@ class Greedy(nn.Module):
     """Needs more memory than there is for more than `most` subtomograms at once."""
 
     most = 10**9
+    error = torch.OutOfMemoryError("CUDA out of memory.")
 
     def __init__(self, n_classes, box_px):
         super().__init__()
@@ -27,8 +29,9 @@ class Greedy(nn.Module):
         )
 
     def forward(self, volumes):
-        if self.training and len(volumes) > self.most:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+        # Without gradients twice as many fit.
+        if len(volumes) > self.most * (1 if self.training else 2):
+            raise self.error
         return self.layers(volumes)
 
 
@@ -64,6 +67,67 @@ def test_out_of_memory_halves_the_batch_says_so_and_goes_on(greedy, learn):
     one, other = load_file(whole.last_path), load_file(parts.last_path)
     for key in one:
         torch.testing.assert_close(other[key], one[key], rtol=1e-3, atol=1e-5)
+
+
+def test_validation_takes_as_much_at_once_as_training_found_to_fit(greedy, learn):
+    settings = {"model": "greedy", "epochs": 2, "batch_size": 8}
+    greedy(3)
+    stream, _ = learn(**settings)
+    events = list(stream)
+    assert "val_accuracy" in events[-1].result
+    # Training found out; of validation only the result, which asks as a run begins to.
+    epochs = [i for i, event in enumerate(events) if isinstance(event, EpochEnd)]
+    assert not warnings_of(events[epochs[0] : epochs[-1]])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_what_does_not_fit_is_classified_in_halves(greedy, monkeypatch, error):
+    greedy(1)
+    monkeypatch.setattr(Greedy, "error", error)
+    model = Greedy(3, 8)
+    volumes = np.random.default_rng(0).normal(size=(7, 8, 8, 8)).astype(np.float32)
+    said = []
+
+    def logits(batch_size):
+        stream = infer_logits(
+            model,
+            volumes.__getitem__,
+            np.arange(7),
+            device=torch.device("cpu"),
+            dtype=None,
+            batch_size=batch_size,
+            cancel=Cancel(),
+        )
+        while True:
+            try:
+                said.append(next(stream))
+            except StopIteration as end:
+                return end.value
+
+    found = logits(7)
+    assert [text.split(":")[0] for text in warnings_of(said)] == [
+        "out of memory with 7 subtomograms at once",
+        "out of memory with 4 subtomograms at once",
+    ]
+    torch.testing.assert_close(found, logits(2))
+    greedy(0)
+    with pytest.raises(DataError, match="single subtomogram"):
+        logits(2)
+
+
+def test_another_error_is_no_lack_of_memory(greedy, learn, monkeypatch):
+    greedy(3)
+    monkeypatch.setattr(Greedy, "error", RuntimeError("broken"))
+    stream, _ = learn(model="greedy", batch_size=8)
+    with pytest.raises(RuntimeError, match="broken"):
+        list(stream)
 
 
 def test_a_resumed_run_remembers_how_much_fits(greedy, learn, monkeypatch):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 import traceback
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from napari_ectkd.devices import is_out_of_memory
 from napari_ectkd.errors import DataError, EctkdError
 from napari_ectkd.events import (
     Cancel,
@@ -15,6 +17,7 @@ from napari_ectkd.events import (
     CancelledError,
     Failed,
     Finished,
+    Noted,
 )
 
 if TYPE_CHECKING:
@@ -56,10 +59,12 @@ def drive(
         job.begin(was_queued=was_queued)
     cancel = job.cancel() if job is not None else Cancel()
     try:
-        with _signals_request(cancel), console:
+        with _signals_request(cancel), console, _fallbacks() as fallbacks:
             for event in make_stream(cancel):
-                if job is not None:
-                    job.log(event)
+                while fallbacks:
+                    _log(job, fallbacks[0])
+                    console.show(fallbacks.pop(0))
+                _log(job, event)
                 if isinstance(event, Finished):
                     return event.result
                 console.show(event)
@@ -71,7 +76,7 @@ def drive(
         _log(job, Failed(message=str(error)))
         raise
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":
+        if is_out_of_memory(error):
             advice = (
                 f"out of memory on the device ({error}); take a smaller --batch-size"
             )
@@ -84,6 +89,24 @@ def drive(
 def _log(job: JobFolder | None, event: Event) -> None:
     if job is not None:
         job.log(event)
+
+
+@contextmanager
+def _fallbacks() -> Iterator[list[Noted]]:
+    """Collect what torch warns of operators that Apple's GPU lacks, for the user."""
+    found: list[Noted] = []
+    show = warnings.showwarning
+
+    def collect(message: Warning | str, *where: Any, **more: Any) -> None:
+        text = str(message).strip()
+        if "fall back to run on the CPU" in text:
+            found.append(Noted(text=text.split("\n", 1)[0], is_warning=True))
+        else:
+            show(message, *where, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = collect
+        yield found
 
 
 @contextmanager

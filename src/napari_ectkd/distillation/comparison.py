@@ -90,7 +90,7 @@ def compare(
                 material,
                 device,
                 choose_precision(device, config.precision),
-                config.batch_size,
+                2 * config.batch_size,
                 cancel,
             )
             said.append(logits[:, order])

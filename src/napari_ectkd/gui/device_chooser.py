@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 
-from napari_ectkd.devices import list_devices
+from napari_ectkd.devices import Device, list_devices
 from napari_ectkd.gui.choice_edit import ChoiceEdit
 
 if TYPE_CHECKING:
-    from napari_ectkd.devices import Device
+    from qtpy.QtGui import QShowEvent
+
+_SECONDS = 60.0
+"""Time after which free memory is asked for again."""
+_CODE = (
+    "import json; from napari_ectkd.devices import list_devices; "
+    "print(json.dumps([vars(device) for device in list_devices()]))"
+)
 
 
 class DeviceChooser(ChoiceEdit):
-    """Devices by name and free memory, found in a thread when it is first shown.
+    """Devices by name and free memory, found in a thread when it is shown.
 
     Looking for them imports torch, which takes seconds.
     """
@@ -24,21 +35,27 @@ class DeviceChooser(ChoiceEdit):
     def __init__(self) -> None:
         super().__init__([("auto", "the fastest")])
         self.devices: list[Device] = []
-        self._is_asked = False
+        self._asked = float("-inf")
 
-    def showEvent(self, event: object) -> None:
-        """Look for devices the first time."""
+    def showEvent(self, event: QShowEvent) -> None:
+        """Look for devices, unless that was done a moment ago."""
         super().showEvent(event)
-        if not self._is_asked:
-            self._is_asked = True
-            self._find()
+        if time.monotonic() - self._asked > _SECONDS:
+            self.ask()
 
-    def _find(self) -> None:
+    def ask(self) -> None:
+        """Look for devices, and how much memory is free on each."""
         from superqt.utils import create_worker
 
-        worker = create_worker(_devices)
+        self._asked = time.monotonic()
+        worker = create_worker(ask_devices)
         worker.returned.connect(self.offer)
         worker.start()
+
+    def ask_again(self) -> None:
+        """Look again at what was looked at before: free memory changes."""
+        if self.devices:
+            self.ask()
 
     def offer(self, devices: list[Device]) -> None:
         """Offer these devices besides the fastest."""
@@ -56,5 +73,18 @@ class DeviceChooser(ChoiceEdit):
         self.offered.emit()
 
 
-def _devices() -> list[Device]:
+def ask_devices() -> list[Device]:
+    """Return the devices of this machine.
+
+    Asking CUDA for its free memory takes some of it for as long as the process lives:
+    a process of its own asks, since napari may stay open for days.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        done = subprocess.run(
+            [sys.executable, "-c", _CODE], capture_output=True, text=True
+        )
+        if done.returncode == 0:
+            return [Device(**facts) for facts in json.loads(done.stdout)]
     return list_devices()

@@ -200,6 +200,7 @@ class LearnPanel(Panel):
         self.job.progressed.connect(self._on_event)
         self.job.done.connect(self._on_done)
         self.job.ended.connect(self._on_ended)
+        self.job.ended.connect(self.form.editors["device"].ask_again)
 
     def _begin(self, command: list[str], run: Path) -> None:
         self._forget()

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_ectkd.dataset.augment import IDENTITY, rotate
-from napari_ectkd.events import Progress
+from napari_ectkd.devices import free_memory, is_out_of_memory
+from napari_ectkd.errors import DataError
+from napari_ectkd.events import Noted, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -30,6 +32,22 @@ def to_volumes(batch: NDArray[np.float32], device: torch.device) -> Tensor:
 def to_device(model: nn.Module, device: torch.device) -> nn.Module:
     """Return a model on a device, in the layout that 3D convolutions like best."""
     return model.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
+
+
+def half_of(n: int) -> int:
+    """Return how many subtomograms to compute at once where `n` were too many.
+
+    Raises
+    ------
+    DataError
+        If one was.
+    """
+    if n == 1:
+        raise DataError(
+            "out of memory with a single subtomogram at once: take a smaller box, "
+            "a smaller network, or another device"
+        )
+    return -(-n // 2)
 
 
 def infer_logits(
@@ -64,28 +82,64 @@ def infer_logits(
         Rotations over which the logits are averaged.
     stage
         Name of the work in the events.
+
+    Raises
+    ------
+    DataError
+        If not even one subtomogram fits the device's memory; where a batch does not,
+        half as many are computed at once from then on.
     """
     model.eval()
     logits = torch.zeros(0, 0)
     start = last = time.monotonic()
-    for first in range(0, len(index), batch_size):
+    done = 0
+    while done < len(index):
         cancel.check()
-        volumes = to_volumes(read(index[first : first + batch_size]), device)
-        # Not inference_mode: logits become targets of a student's loss.
-        with (
-            torch.no_grad(),
-            torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
-        ):
-            total = sum(model(rotate(volumes, view)).float() for view in views)
-        if not first:
+        batch = read(index[done : done + batch_size])
+        total = None
+        try:
+            total = _total(model, batch, views, device, dtype)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        if total is None:  # outside of `except`, whose traceback holds the tensors
+            batch_size = half_of(len(batch))
+            free_memory(device)
+            yield Noted(
+                text=f"out of memory with {len(batch)} subtomograms at once: from now "
+                f"on {batch_size} are classified at once",
+                is_warning=True,
+            )
+            continue
+        if not done:
             # In one piece: small tensors kept between the large ones of each batch
             # would scatter the allocator's memory, by gigabytes in a million.
             logits = torch.zeros(len(index), total.shape[1])
-        logits[first : first + len(total)] = (total / len(views)).cpu()
+        logits[done : done + len(total)] = (total / len(views)).cpu()
         now = time.monotonic()
-        done = min(first + batch_size, len(index))
+        done += len(total)
         if now - last > 0.2 or done == len(index):
             last = now
             left = (now - start) / done * (len(index) - done)
             yield Progress(stage=stage, done=done, total=len(index), seconds_left=left)
     return logits
+
+
+def _total(
+    model: nn.Module,
+    batch: NDArray[np.float32],
+    views: Sequence[Signs],
+    device: torch.device,
+    dtype: torch.dtype | None,
+) -> Tensor:
+    """Return the logits `(b, k)` of a batch, summed over views."""
+    # Not inference_mode: logits become targets of a student's loss.
+    with (
+        torch.no_grad(),
+        torch.autocast(device.type, dtype=dtype, enabled=dtype is not None),
+    ):
+        volumes = to_volumes(batch, device)
+        total: Tensor = model(rotate(volumes, views[0])).float()
+        for view in views[1:]:
+            total = total + model(rotate(volumes, view)).float()
+        return total

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 
+from napari_ectkd.devices import free_memory, is_out_of_memory
 from napari_ectkd.errors import DataError
 from napari_ectkd.prediction.grid import halved, size
 
@@ -123,16 +124,7 @@ class TileWork(Generic[_Result]):
             for half in (halved(tile) if size(tile) > 1 else [tile])
         )
         self.n_halved += 1
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory, of any device, is short."""
-    # On the CPU torch raises a plain RuntimeError, with the allocator's name in it.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
+        free_memory(self._device)
 
 
 @contextmanager

@@ -188,7 +188,7 @@ class Learner:
                 material,
                 device,
                 choose_precision(device, config.precision),
-                config.batch_size,
+                2 * config.batch_size,
                 cancel,
             )
             targets = material.targets[material.split.validation]

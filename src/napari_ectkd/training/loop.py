@@ -169,8 +169,10 @@ def fit(
         is_last = epoch == epochs
         if has_validation and (epoch % stride == 0 or is_last):
             if workers.is_first:
+                # Without gradients twice as many fit.
+                at_once = 2 * (stepper.most_at_once or config.batch_size)
                 validated, report = yield from validate(
-                    model, material, device, dtype, config.batch_size, cancel
+                    model, material, device, dtype, at_once, cancel
                 )
                 metrics |= validated | recalls(report)
             metrics = workers.first_s(metrics)
@@ -237,7 +239,7 @@ def validation_logits(
             material.split.validation,
             device=device,
             dtype=dtype,
-            batch_size=2 * batch_size,
+            batch_size=batch_size,
             cancel=cancel,
             stage="validate",
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_ectkd.dataset.subtomograms import NO_TARGET
+from napari_ectkd.devices import free_memory, is_out_of_memory
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import Noted
+from napari_ectkd.models.inference import half_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +111,9 @@ class Stepper:
                     is_last = start + most >= len(loaded)
                     with self._synchronized(is_last and not is_trial):
                         self._part(loaded, slice(start, start + most), found)
-            except torch.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 if self._workers.n > 1 and not is_trial:
                     raise DataError(
                         "out of memory on one of several devices in the middle of a "
@@ -155,15 +158,8 @@ class Stepper:
         return nullcontext() if is_last or no_sync is None else no_sync()
 
     def _take_less(self, most: int) -> Noted:
-        if most == 1:
-            raise DataError(
-                "out of memory with a single subtomogram at once: take a smaller box, "
-                "a smaller network, or another device"
-            )
-        self.most_at_once = -(-most // 2)
-        gc.collect()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        self.most_at_once = half_of(most)
+        free_memory(self._device)
         return Noted(
             text=f"out of memory with {most} subtomograms at once: from now on "
             f"{self.most_at_once} are computed at once and their gradients added up; "

@@ -8,8 +8,9 @@ from napari.components import ViewerModel
 from qtpy.QtWidgets import QCheckBox
 
 from napari_ectkd.devices import Device
+from napari_ectkd.gui import device_chooser
 from napari_ectkd.gui.classify_panel import ClassifyPanel
-from napari_ectkd.gui.device_chooser import DeviceChooser
+from napari_ectkd.gui.device_chooser import DeviceChooser, ask_devices
 from napari_ectkd.gui.distill_panel import DistillPanel
 from napari_ectkd.gui.jobs import Job
 from napari_ectkd.gui.session import Session
@@ -253,6 +254,12 @@ def test_devices_are_offered_by_name_and_memory(qtbot):
         "cpu: Processor",
     ]
     assert chooser.value() == "auto"
+
+
+def test_cuda_s_memory_is_asked_for_by_a_process_of_its_own(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(device_chooser, "list_devices", list)  # in this process
+    assert ask_devices()[-1].name == "cpu"
 
 
 def test_distilling_needs_a_teacher_and_classifying_a_model(viewer, qtbot):
