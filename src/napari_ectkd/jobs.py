@@ -151,7 +151,9 @@ class JobFolder:
         if not self.events_path.exists():
             if self.is_running():
                 return "running"
-            return "queued" if self.queue_path.exists() else "new"
+            if not self.queue_path.exists():
+                return "new"
+            return "cancelled" if self.cancel_path.exists() else "queued"
         last: Event | None = None
         for event in self.events():
             last = event

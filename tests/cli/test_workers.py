@@ -1,7 +1,10 @@
 """Runs in several processes, on a cluster's scheduler, and of several members."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 import warnings
 from types import SimpleNamespace
@@ -11,16 +14,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from napari_ectkd.cli import worker
+from napari_ectkd.cli import learn_commands, worker
 from napari_ectkd.cli.console import Console
 from napari_ectkd.cli.drive import drive
 from napari_ectkd.cli.launch import _check
 from napari_ectkd.cli.submit import RunTask, Submission, submit
 from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.dataset.sources import load_dataset
-from napari_ectkd.distillation.config import DistillConfig
+from napari_ectkd.distillation.config import DistillConfig, GenerationConfig
 from napari_ectkd.distillation.soft_labels import ask_teachers, load_teacher
-from napari_ectkd.errors import ConfigError, DataError
+from napari_ectkd.errors import ConfigError, DataError, FileMissingError
 from napari_ectkd.events import (
     Cancel,
     Cancelled,
@@ -258,6 +261,66 @@ def test_what_slurm_is_asked_for(tmp_path, monkeypatch):
         *("--partition=gpu", "--cpus-per-task=8", "--job-name=run"),
     ):
         assert f"#SBATCH {line}\n" in sent
+
+
+def test_a_job_computes_with_the_cores_it_got(tmp_path, monkeypatch):
+    """Not with as many threads as the machine that submitted it had idle cores."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+    monkeypatch.setattr("submitit.JobEnvironment", lambda: SimpleNamespace(num_tasks=1))
+    seen = []
+    monkeypatch.setattr(
+        worker, "main", lambda _: seen.append(os.environ["OMP_NUM_THREADS"])
+    )
+    RunTask("run", False)()
+    assert seen == ["8"]
+    # The number counts from torch's import.
+    code = "import sys, napari_ectkd.cli.submit, submitit.helpers; "
+    code += "sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_setting_of_slurm_without_slurm_is_an_error(ectkd, data, tmp_path):
+    answer = learn(ectkd, data, tmp_path / "run", "--gpus", 4)
+    assert answer.code != 0
+    assert "--gpus: for --submit slurm alone" in answer.err.replace("\n", " ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_where_it_began(tmp_path, monkeypatch):
+    run = Run(tmp_path / "run")
+    config = GenerationConfig(model="compact")
+    begun = []
+    monkeypatch.setattr(
+        learn_commands,
+        "_carry_out",
+        lambda run, where, output, is_resumed: begun.append((where, is_resumed)),
+    )
+    four = Submission(processes=4)
+    learn_commands.train(out=run.path, config=config, where=four)
+    run.resume_path.touch()
+    learn_commands.train(out=run.path, resume=True)
+    learn_commands.train(out=run.path, resume=True, where=Submission(processes=1))
+    kept = run.config()
+    del kept["where"]  # of an earlier version
+    run.config_path.write_text(json.dumps(kept))
+    learn_commands.train(out=run.path, resume=True)
+    processes = [where.processes for where, _ in begun]
+    assert processes == [4, 4, 1, 1]
+    assert [is_resumed for _, is_resumed in begun] == [False, True, True, True]
+
+
+def test_generations_without_unlabeled_ones_are_an_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"--generations is for .* --unlabeled"):
+        learn_commands.train(
+            out=tmp_path / "run", config=GenerationConfig(generations=4)
+        )
+
+
+def test_a_run_that_was_deleted_before_its_turn_does_not_come_back(tmp_path):
+    with pytest.raises(FileMissingError, match=r"no config\.json"):
+        worker.carry_out(Run(tmp_path / "run"), Console(), is_resumed=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_job_that_is_preempted_goes_on(tmp_path):

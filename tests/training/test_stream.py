@@ -171,3 +171,9 @@ def test_bad_settings_are_one_line(tmp_path, data, phantoms):
     both = data.model_copy(update={"data": [phantoms]})
     with pytest.raises(ConfigError, match="at once"):
         drained(prepare_stream(both, TrainConfig(), Cancel()))
+
+
+def test_classes_of_a_stream_are_balanced_by_its_settings(data, learn):
+    stream, _ = learn(data=data, balance=0.5, epochs=1)
+    with pytest.raises(ConfigError, match="--balance is for labels"):
+        list(stream)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from napari_ectkd.cli.drive import drive
-from napari_ectkd.cli.kept_settings import kept_settings, settings
+from napari_ectkd.cli.kept_settings import kept_part, kept_settings, settings
 from napari_ectkd.cli.options import (
     DEFAULT_OUTPUT,
     FLAT,
@@ -48,13 +48,16 @@ def train(
     Parameters
     ----------
     resume
-        Go on with the run in --out where it stopped, by its own settings.
+        Go on with the run in --out where it stopped, by its own settings, in as many
+        processes or on the same cluster unless something else is said.
     """
     run = Run(out)
     if resume:
-        kept_settings(run, "train")
+        where = _where(run, kept_settings(run, "train"), where)
+    elif config.generations != GenerationConfig().generations and not config.unlabeled:
+        raise ConfigError("--generations is for teachers that learn from --unlabeled")
     else:
-        run.create(settings("train", data, config))
+        run.create(settings("train", data, config) | _kept(where))
     _carry_out(run, where, output, is_resumed=resume)
 
 
@@ -77,12 +80,13 @@ def distill(
     Parameters
     ----------
     resume
-        Go on with the run in --out where it stopped, by its own settings.
+        Go on with the run in --out where it stopped, by its own settings, in as many
+        processes or on the same cluster unless something else is said.
     """
     run = Run(out)
     teachers = [path.resolve() for path in teacher]
     if resume:
-        kept_settings(run, "distill")
+        where = _where(run, kept_settings(run, "distill"), where)
     elif not teachers:
         raise ConfigError("no teacher to learn from; name its run (--teacher RUN)")
     else:
@@ -92,7 +96,7 @@ def distill(
             if where.processes > 1:
                 raise ConfigError("a search trains in one process; leave --processes")
             kept["search"] = search.model_dump(mode="json")
-        run.create(kept)
+        run.create(kept | _kept(where))
     _carry_out(run, where, output, is_resumed=resume)
 
 
@@ -130,6 +134,20 @@ def suspects(
         ],
     )
     console.result(result)
+
+
+def _kept(where: Submission) -> dict[str, Any]:
+    return {"where": where.model_dump(mode="json", exclude_unset=True)}
+
+
+def _where(run: Run, kept: dict[str, Any], where: Submission) -> Submission:
+    """Return where to go on with a run: where it began, unless something else is said.
+
+    Runs of earlier versions do not say where.
+    """
+    if where.model_fields_set or "where" not in kept:
+        return where
+    return kept_part(run, Submission, kept, "where")
 
 
 def _carry_out(

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from napari_ectkd.cli.worker import QUEUED, RESUME
 from napari_ectkd.errors import ConfigError
@@ -15,6 +15,8 @@ from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.runs import Run
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from submitit.helpers import DelayedSubmission
 
 
@@ -46,7 +48,20 @@ class Submission(BaseModel, frozen=True, extra="forbid"):
     memory_gib: float = Field(
         32.0, gt=0, description="for slurm: memory a machine, GiB"
     )
-    cores: int = Field(8, ge=1, description="for slurm: processor cores a process")
+    cores: int = Field(
+        8, ge=1, description="for slurm: processor cores, and threads, a process"
+    )
+
+    @model_validator(mode="after")
+    def _check_that_all_counts(self) -> Self:
+        of_slurm = self.model_fields_set - {"processes", "submit"}
+        if of_slurm and self.submit != "slurm":
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in of_slurm)
+            raise ValueError(
+                f"{names}: for --submit slurm alone; several GPUs of this machine are "
+                "used by as many --processes"
+            )
+        return self
 
 
 class RunTask:
@@ -71,6 +86,9 @@ class RunTask:
 
         from napari_ectkd.cli import worker
 
+        # What the submitting machine had idle, its environment says here too.
+        if cores := os.environ.get("SLURM_CPUS_PER_TASK"):
+            os.environ["OMP_NUM_THREADS"] = cores
         if JobEnvironment().num_tasks > 1:
             # Each process picks its GPU by its number on the machine.
             TorchDistributedEnvironment().export(

@@ -47,6 +47,7 @@ def carry_out(
     """
     from napari_ectkd.training.workers import leave_workers, rank_from_environment
 
+    run.config()  # a folder that was deleted meanwhile is not to come back
     is_first = rank_from_environment() == 0
     try:
         if is_first:

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_ectkd.distillation.front import trial_runs
-from napari_ectkd.errors import EctkdError, FormatError
+from napari_ectkd.errors import EctkdError
 from napari_ectkd.events import EpochEnd, Saved
 from napari_ectkd.gui.compare_curves import CompareCurves
 from napari_ectkd.gui.duplicate_dialog import DuplicateDialog
@@ -24,18 +24,20 @@ from napari_ectkd.gui.example_view import ExampleView
 from napari_ectkd.gui.jobs import Job
 from napari_ectkd.gui.model_export import ModelExport
 from napari_ectkd.gui.panel import Panel, set_problem
+from napari_ectkd.gui.run_actions import (
+    why_no_card,
+    why_no_model,
+    why_not_cancelled,
+    why_not_deleted,
+    why_not_resumed,
+)
 from napari_ectkd.gui.run_table import RunsInFolder, RunTable
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.setup_check import SetupCheck
 from napari_ectkd.gui.status import JobStatus
-from napari_ectkd.models.checkpoint import read_info
 from napari_ectkd.runs import Run
 from napari_ectkd.training.card import SETTINGS_HEADING
-from napari_ectkd.training.run_list import (
-    FoundRun,
-    can_resume,
-    delete_run,
-)
+from napari_ectkd.training.run_list import delete_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     import napari
 
     from napari_ectkd.events import Event
+    from napari_ectkd.training.run_list import FoundRun
 
 _INTERVAL_MS = 1000
 _JOBS = {"train": "Training", "refine": "Training", "distill": "Distillation"}
@@ -66,6 +69,7 @@ class RunsPanel(Panel):
         self.folder_button = QPushButton("Folder…")
         self.attach_button = QPushButton("Follow")
         self.resume_button = QPushButton("Resume")
+        self.cancel_button = QPushButton("Cancel")
         self.duplicate_button = QPushButton("Duplicate…")
         self.export_button = QPushButton("Export model…")
         self.card_button = QPushButton("Model card")
@@ -133,6 +137,17 @@ class RunsPanel(Panel):
         job = self.jobs.job(_JOBS[run.kind], can_go_on=True)
         self._start(job, [run.kind, "--out", str(run.path), "--resume"], run.path)
 
+    def cancel(self) -> None:
+        """Ask the chosen run to stop: one that waits for a scheduler never begins."""
+        run = self.chosen()[0]
+        Run(run.path).request_cancel()
+        if run.state == "queued":
+            self._awaited = None
+            self.status.say(f"Cancelled {run.path.name} before it began")
+        else:
+            self.status.say(f"Stopping {run.path.name}…")
+        self.refresh()
+
     def duplicate(self) -> None:
         """Start another run with the chosen one's settings, changed at will."""
         run = self.chosen()[0]
@@ -195,9 +210,9 @@ class RunsPanel(Panel):
         buttons = QGridLayout()
         for number, button in enumerate(
             (
-                *(self.attach_button, self.resume_button, self.duplicate_button),
-                *(self.export_button, self.card_button, self.delete_button),
-                *(self.folder_button, self.setup_button),
+                *(self.attach_button, self.resume_button, self.cancel_button),
+                *(self.duplicate_button, self.export_button, self.card_button),
+                *(self.delete_button, self.folder_button, self.setup_button),
             )
         ):
             buttons.addWidget(button, *divmod(number, 3))
@@ -226,6 +241,7 @@ class RunsPanel(Panel):
         self.table.itemSelectionChanged.connect(self._on_chosen)
         self.attach_button.clicked.connect(self.attach)
         self.resume_button.clicked.connect(self.resume)
+        self.cancel_button.clicked.connect(self.cancel)
         self.duplicate_button.clicked.connect(self.duplicate)
         self.export_button.clicked.connect(self.export)
         self.card_button.clicked.connect(self.show_card)
@@ -314,53 +330,44 @@ class RunsPanel(Panel):
         """Let what can be done with the chosen runs be done, and say why not."""
         runs = self.chosen()
         one = "" if len(runs) == 1 else "Choose one run in the list"
-        run = runs[0] if len(runs) == 1 else None
-        set_problem(self.attach_button, one, "Follow the run, or see how it ended")
-        busy = ""
-        if run is not None:
-            title = _JOBS.get(run.kind)
-            if title is None:
-                busy = "The folder does not say how this model was made"
-            elif self.jobs.job(title, can_go_on=True).is_active:
-                busy = f"{title} is at work in this window; wait, or cancel it"
-        resume = one or busy
-        if not resume and not can_resume(run):
-            resume = _why_not_resumed(run)
-        set_problem(self.resume_button, resume, "Go on from the last epoch saved")
-        set_problem(
-            self.duplicate_button, one or busy, "A new run with these settings, changed"
-        )
-        no_model = one or ("" if run.info else _why_no_model(run))
-        if not no_model and self.exporting.job.is_active:
-            no_model = "An export is at work"
-        set_problem(
-            self.export_button,
-            no_model,
-            "Write the model as one file: for this package, as ONNX, or torch.export",
-        )
-        has_card = run is not None and Run(run.path).card_path.exists()
-        no_card = one or ("" if has_card else f"{run.path.name} has not finished")
-        set_problem(self.card_button, no_card, "What the model is, and how good")
-        problem = "" if runs else "Choose runs in the list"
-        if any(found.state == "running" for found in runs):
-            problem = "Cancel a run before you delete it"
-        set_problem(self.delete_button, problem, "Remove the chosen runs; asks first")
+        busy = one or self._why_busy(runs[0])
+        exports = "An export is at work" if self.exporting.job.is_active else ""
+        for button, problem, text in (
+            (self.attach_button, one, "Follow the run, or see how it ended"),
+            (
+                self.resume_button,
+                busy or why_not_resumed(runs[0]),
+                "Go on from the last epoch saved",
+            ),
+            (
+                self.cancel_button,
+                one or why_not_cancelled(runs[0]),
+                "Stop the run; what it has saved is kept",
+            ),
+            (self.duplicate_button, busy, "A new run with these settings, changed"),
+            (
+                self.export_button,
+                one or why_no_model(runs[0]) or exports,
+                "Write the model as one file: for this package, as ONNX, or "
+                "torch.export",
+            ),
+            (
+                self.card_button,
+                one or why_no_card(runs[0]),
+                "What the model is, and how good",
+            ),
+            (
+                self.delete_button,
+                why_not_deleted(runs),
+                "Remove the chosen runs; asks first",
+            ),
+        ):
+            set_problem(button, problem, text)
 
-
-def _why_not_resumed(run: FoundRun) -> str:
-    if run.state in ("running", "queued"):
-        return f"{run.path.name} is at work"
-    if run.state == "finished":
-        return f"{run.path.name} has finished"
-    return f"{run.path.name} saved no epoch to go on from; duplicate it"
-
-
-def _why_no_model(run: FoundRun) -> str:
-    try:
-        read_info(run.path)
-    except FormatError as error:
-        return str(error)
-    except EctkdError:
-        pass  # there is none
-    yet = "" if run.state == "finished" else " yet"
-    return f"{run.path.name} has no model{yet}"
+    def _why_busy(self, run: FoundRun) -> str:
+        title = _JOBS.get(run.kind)
+        if title is None:
+            return "The folder does not say how this model was made"
+        if self.jobs.job(title, can_go_on=True).is_active:
+            return f"{title} is at work in this window; wait, or cancel it"
+        return ""

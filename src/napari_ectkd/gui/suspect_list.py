@@ -27,6 +27,8 @@ from napari_ectkd.gui.panel import set_problem
 from napari_ectkd.gui.status import JobStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_ectkd.gui.data_source import DataSource
     from napari_ectkd.gui.open_jobs import Jobs
     from napari_ectkd.gui.session import Session
@@ -53,12 +55,21 @@ class SuspectList(QWidget):
         The labels to look through.
     jobs
         Of the window.
+    where
+        The arguments that say what to compute on.
     """
 
-    def __init__(self, session: Session, data: DataSource, jobs: Jobs) -> None:
+    def __init__(
+        self,
+        session: Session,
+        data: DataSource,
+        jobs: Jobs,
+        where: Callable[[], list[str]],
+    ) -> None:
         super().__init__()
         self._session = session
         self._data = data
+        self._where = where
         self.job = jobs.job("Looking for suspect labels")
         self.rows: list[dict[str, Any]] = []
         self.button = QPushButton("Find suspect labels")
@@ -88,7 +99,7 @@ class SuspectList(QWidget):
         """Start looking."""
         folder = self._folder = Path(tempfile.mkdtemp(prefix="ectkd-suspects-"))
         try:
-            settings = arguments(self._data.write(folder))
+            settings = [*arguments(self._data.write(folder)), *self._where()]
             out = ["--out", str(folder / "suspects.csv"), "--job", str(folder)]
             self.job.start(["suspects", *settings, *out], folder)
             self.status.clear()

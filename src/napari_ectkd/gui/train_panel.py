@@ -100,7 +100,9 @@ class TrainPanel(LearnPanel):
         )
         self.setup_button.clicked.connect(lambda: SetupCheck(self).show())
         self.plan_label = QLabel(wordWrap=True)
-        self.suspects = SuspectList(self.session, self.data, self.jobs)
+        self.suspects = SuspectList(
+            self.session, self.data, self.jobs, self._device_arguments
+        )
 
     def _build(self) -> None:
         super()._build()
@@ -120,6 +122,10 @@ class TrainPanel(LearnPanel):
         self.form.editors["device"].offered.connect(self._propose_batch)
         for signal in (self.form.editors["model"].valueChanged, self.data.valueChanged):
             signal.connect(self._propose_batch)
+
+    def _device_arguments(self) -> list[str]:
+        config = self.form.value()
+        return ["--device", config.device, "--precision", config.precision]
 
     def _propose_batch(self) -> None:
         """Propose a batch that fits the device's memory, unless one was chosen."""

@@ -10,8 +10,8 @@ from napari_ectkd.dataset.config import AugmentConfig
 from napari_ectkd.devices import Precision
 
 
-class TrainConfig(AugmentConfig, frozen=True, extra="forbid"):
-    """How a model learns from labeled subtomograms."""
+class LearnConfig(AugmentConfig, frozen=True, extra="forbid"):
+    """How a network learns."""
 
     model: str | None = Field(
         None, description="network, see `ectkd models`; default: the best for the data"
@@ -47,6 +47,30 @@ class TrainConfig(AugmentConfig, frozen=True, extra="forbid"):
         "labels of the class to the power −balance); default: 0.5 where a class has "
         "ten times the labels of another, else 0",
     )
+    seed: int = Field(
+        0,
+        ge=0,
+        description="another number draws other first weights, another split of the "
+        "labels and another order; the same gives the same run again",
+    )
+    device: str = Field(
+        "auto", description="auto takes the fastest; cpu, cuda, cuda:1, mps"
+    )
+    precision: Precision = Field(
+        "auto",
+        description="auto takes bfloat16 where the hardware multiplies it, float16 on "
+        "older GPUs",
+    )
+    compile: bool = Field(
+        False,
+        description="compile the network first (torch.compile), which takes a minute; "
+        "needs a C++ compiler, on a GPU Triton",
+    )
+
+
+class TrainConfig(LearnConfig, frozen=True, extra="forbid"):
+    """How a model learns from labeled subtomograms, some of them kept to judge it."""
+
     validation_fraction: float = Field(
         0.2, ge=0, le=0.5, description="share of the picks kept for validation"
     )
@@ -62,27 +86,8 @@ class TrainConfig(AugmentConfig, frozen=True, extra="forbid"):
         description="stop after so many epochs without a lower validation loss; "
         "default: a third of the epochs, at least 20",
     )
-    seed: int = Field(
-        0,
-        ge=0,
-        description="another number draws other first weights, another split for "
-        "validation and another order; the same gives the same run again",
-    )
     split_seed: int | None = Field(
         None, ge=0, description="of the split for validation alone; default: the seed"
-    )
-    device: str = Field(
-        "auto", description="auto takes the fastest; cpu, cuda, cuda:1, mps"
-    )
-    precision: Precision = Field(
-        "auto",
-        description="auto takes bfloat16 where the hardware multiplies it, float16 on "
-        "older GPUs",
-    )
-    compile: bool = Field(
-        False,
-        description="compile the network first (torch.compile), which takes a minute; "
-        "needs a C++ compiler, on a GPU Triton",
     )
     license: str = Field(
         "not stated",
@@ -113,7 +118,7 @@ class EnsembleConfig(TrainConfig, frozen=True, extra="forbid"):
     )
 
 
-class SuspectConfig(TrainConfig, frozen=True, extra="forbid"):
+class SuspectConfig(LearnConfig, frozen=True, extra="forbid"):
     """How labels are looked through: networks learn without a part, and judge it."""
 
     model: str | None = Field(

@@ -111,6 +111,8 @@ def fit(
     model = to_device(model, device)
     spec = find_model(info.model)
     batches = material.batches(config, device, workers)
+    if spec.optimizer == "sgd" and config.weight_decay != type(config)().weight_decay:
+        yield Noted(text=f"{info.model} learns as published, without weight decay")
     optimizer, schedule = make_optimizer(
         spec.optimizer,
         model,

@@ -126,7 +126,7 @@ def delete_run(path: Path) -> None:
     Raises
     ------
     ConfigError
-        If it is at work.
+        If it is at work, or waits for that.
     FileMissingError
         If the folder is no run: then nothing of it is removed.
     WriteError
@@ -135,6 +135,8 @@ def delete_run(path: Path) -> None:
     Run(path).config()  # only what says that it is a run
     if Run(path).is_running():
         raise ConfigError(f"{path}: the run is at work; cancel it first")
+    if Run(path).state() == "queued":
+        raise ConfigError(f"{path}: the run waits for a scheduler; cancel it first")
     try:
         shutil.rmtree(path)
     except OSError as error:

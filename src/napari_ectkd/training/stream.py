@@ -285,6 +285,11 @@ def prepare_stream(
                 "gives the class away; use --normalize subtomogram"
             )
         mode = "subtomogram"
+    if config.balance:
+        raise ConfigError(
+            "--balance is for labels; of a stream, its settings say how often each "
+            "class comes"
+        )
     variances = signal_level(settings, densities, cancel)
     names = [d.name for d in densities] + [NONE] * (settings.none > 0)
     classes = [*sorted(d.name for d in densities), *names[len(densities) :]]

@@ -30,6 +30,7 @@ from napari_ectkd.models.inference import infer_logits, to_device
 from napari_ectkd.models.registry import first_that_takes
 from napari_ectkd.runs import Run
 from napari_ectkd.training.batches import Material
+from napari_ectkd.training.config import TrainConfig
 from napari_ectkd.training.defaults import steps_per_epoch
 from napari_ectkd.training.folds import make_folds
 from napari_ectkd.training.learner import Learner
@@ -197,8 +198,9 @@ def _judge(
     """Train without the held-out part; return the logits of that part."""
     split = material.split
     steps = steps_per_epoch(len(split.training), config.batch_size)
-    learning = config.model_copy(
-        update={"epochs": config.epochs or default_epochs(steps)}
+    learning = TrainConfig(
+        **config.model_dump(exclude={"folds", "epochs"}),
+        epochs=config.epochs or default_epochs(steps),
     )
     alone = Material(
         material.data,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_ectkd.dataset.subtomograms import LabeledSubtomograms
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.runs import Run
-    from napari_ectkd.training.config import TrainConfig
+    from napari_ectkd.training.config import LearnConfig, TrainConfig
 
 FEW, MANY = 4, 1000
 """Labels a class below which training is a gamble; labels in all from which the large
@@ -85,7 +85,7 @@ def _train(
     yield Finished(result=learner.result)
 
 
-def check_settings(config: TrainConfig) -> None:
+def check_settings(config: LearnConfig) -> None:
     """Raise `ConfigError` if there is no such device or network."""
     choose_device(config.device)
     if config.model is not None:

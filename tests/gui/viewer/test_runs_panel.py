@@ -273,6 +273,53 @@ def test_a_run_that_another_window_started_is_followed(panel, runs, qtbot, monke
     assert runs[1].state() == "cancelled"
 
 
+def test_a_run_in_a_queue_is_cancelled_and_only_then_deleted(panel, runs, qtbot):
+    waiting = make_run(runs[0].path.parent, "waiting", 0)
+    waiting.queue_path.write_text("{}")
+    panel.refresh()
+    panel.choose([waiting.path])
+    assert waiting.state() == "queued"
+    assert "Cancel a run" in panel.delete_button.toolTip()
+    with pytest.raises(ConfigError, match="waits for a scheduler"):
+        delete_run(waiting.path)
+    click(qtbot, panel.attach_button)
+    assert "Waiting for waiting to start" in panel.status.message.text()
+    click(qtbot, panel.cancel_button)
+    assert waiting.state() == "cancelled"
+    assert "before it began" in panel.status.message.text()
+    assert "waiting is not at work" in panel.cancel_button.toolTip()
+    assert panel.delete_button.isEnabled()
+
+
+def test_a_running_run_is_cancelled_from_the_list(panel, runs, qtbot, monkeypatch):
+    monkeypatch.setenv("FAKE_WORKER", "wait")
+    other = panel.jobs.job("Training", can_go_on=True)
+    other.start(["train", "--out", str(runs[1].path)], runs[1].path)
+    qtbot.waitUntil(runs[1].is_running)
+    panel.refresh()
+    panel.choose([runs[1].path])
+    with qtbot.waitSignal(other.ended):
+        click(qtbot, panel.cancel_button)
+    assert runs[1].state() == "cancelled"
+
+
+def test_a_run_of_a_cluster_goes_on_there(panel, runs):
+    kept = runs[1].config() | {"where": {"submit": "slurm", "processes": 4}}
+    runs[1].config_path.write_text(json.dumps(kept))
+    panel.refresh()
+    panel.choose([runs[1].path])
+    assert not panel.resume_button.isEnabled()
+    assert "handed to slurm" in panel.resume_button.toolTip()
+
+
+def test_a_duplicate_takes_as_many_processes(runs, qtbot, tmp_path):
+    kept = runs[0].config() | {"where": {"processes": 4}}
+    runs[0].config_path.write_text(json.dumps(kept))
+    dialog = DuplicateDialog(runs[0].path, [], None)
+    qtbot.addWidget(dialog)
+    assert dict(pairwise(dialog.arguments(tmp_path / "new")))["--processes"] == "4"
+
+
 def test_a_run_is_duplicated_with_changes(runs, qtbot, tmp_path):
     dialog = DuplicateDialog(runs[0].path, ["one", "two", "one-2"], None)
     qtbot.addWidget(dialog)
@@ -541,7 +588,7 @@ def test_the_setup_is_checked(qtbot, answering):
     dialog.done(0)
 
 
-def test_suspect_labels_are_listed_and_shown(viewer, qtbot, answering):
+def test_suspect_labels_are_listed_and_shown(viewer, qtbot, answering, monkeypatch):
     session = Session.of(viewer)
     name = session.current.name
     positions = np.arange(24).reshape(8, 3) * 8.0
@@ -556,8 +603,15 @@ def test_suspect_labels_are_listed_and_shown(viewer, qtbot, answering):
     row = {"row": 6, "tomogram": name, "z": z, "y": y, "x": x, "margin": -0.9}
     row |= {"label": "b", "suggested": "a"}
     answering({"n": 1, "n_labels": 8, "suspects": [row]})
+    panel.form.editors["device"].setValue("cpu")
+    started = []
+    start = suspects.job.start
+    monkeypatch.setattr(
+        suspects.job, "start", lambda *a: started.append(a[0]) or start(*a)
+    )
     with qtbot.waitSignal(suspects.job.ended):
         click(qtbot, suspects.button)
+    assert dict(pairwise(started[0]))["--device"] == "cpu"  # as the form says
     assert "1 of 8 labels to look at again" in suspects.said.text()
     suspects.table.selectRow(0)
     assert session.layers.points(name).selected_data == {5}
