@@ -18,6 +18,7 @@ how = os.environ["FAKE_WORKER"]
 def epoch(number):
     metrics = {"loss": 1 / number, "accuracy": 0.5, "val_loss": 1.5 / number}
     metrics |= {"val_accuracy": 0.6, "val_macro_f1": 0.5, "teacher_val_accuracy": 0.9}
+    metrics |= {"per_second": 40.0, "learning_rate": 0.01, "memory_gib": 1.5}
     return EpochEnd(epoch=number, epochs=3, metrics=metrics, seconds_left=1)
 
 

@@ -105,4 +105,4 @@ def test_the_whole_examination(monkeypatch):
     whats = [found["what"] for found in last.result["findings"]]
     assert whats[0] == "versions"
     assert any(what.startswith("cpu: ") for what in whats)
-    assert {"memory", "window", "--compile"} <= set(whats)
+    assert {"memory", "window", "compiling networks"} <= set(whats)

@@ -1,5 +1,7 @@
 """Memory that runs out, half precision, and batches in parts."""
 
+from threading import Event
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,8 @@ from napari_ectkd.events import Cancel, EpochEnd, Finished, Noted
 from napari_ectkd.models import teachers
 from napari_ectkd.models.inference import infer_logits
 from napari_ectkd.models.registry import MODELS, ModelSpec
+from napari_ectkd.training import loop
+from napari_ectkd.training.batches import _read_ahead
 
 
 class Greedy(nn.Module):
@@ -172,3 +176,39 @@ def test_cancel_is_looked_at_in_each_step(learn):
     with pytest.raises(Exception, match="cancelled"):
         list(stream)
     assert not run.last_path.exists()
+
+
+def test_a_network_is_compiled_if_asked_and_possible(greedy, learn, monkeypatch):
+    settings = {"model": "greedy", "epochs": 2, "batch_size": 8, "compile": True}
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    problem = "there is no C++ compiler on this machine"
+    monkeypatch.setattr(loop, "compiler_problem", lambda _: problem)
+    stream, plain = learn("plain", **settings)
+    assert f"not compiled: {problem}" in warnings_of(stream)
+    assert not compiled
+    monkeypatch.setattr(loop, "compiler_problem", lambda _: "")
+    stream, run = learn("compiled", **settings)
+    assert not [text for text in warnings_of(stream) if "compiled" in text]
+    assert [type(model) for model in compiled] == [Greedy]
+    one, other = load_file(plain.last_path), load_file(run.last_path)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_batches_that_are_read_ahead_come_in_order_and_so_do_errors():
+    is_ahead = Event()
+
+    def load(drawn):
+        if drawn == 3:
+            is_ahead.set()
+        if drawn == 7:
+            raise DataError("the disk is gone")
+        return drawn
+
+    stream = _read_ahead(iter(range(9)), load)
+    assert [next(stream) for _ in range(3)] == [0, 1, 2]
+    assert is_ahead.wait(30)  # nobody has asked for number 3 yet
+    assert [next(stream) for _ in range(4)] == [3, 4, 5, 6]
+    with pytest.raises(DataError, match="disk is gone"):
+        next(stream)
+    assert list(_read_ahead(iter([]), load)) == []

@@ -23,7 +23,9 @@ _METRICS = {
     "val_loss": "Validation loss",
     "loss": "Training loss",
     "accuracy": "Training accuracy",
+    "learning_rate": "Learning rate",
     "per_second": "Subtomograms per second",
+    "memory_gib": "Memory, GiB",
 }
 
 

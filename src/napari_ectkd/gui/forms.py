@@ -26,6 +26,7 @@ from napari_ectkd.gui.editors import (
     TextEdit,
 )
 from napari_ectkd.gui.panel import folded
+from napari_ectkd.gui.wording import words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +42,6 @@ _UNITS = {
     "electrons per Å² and tilt": "e/Å²",
 }
 """Units that a description may begin with, and how a number shows them."""
-_SHORT = {"snr": "SNR", "ctf": "CTF", "mtf": "MTF"}
 _MARGIN = 1e-9
 """How near an editor comes to a limit that is itself excluded."""
 
@@ -144,12 +144,6 @@ class Form(QWidget):
             for widget in (editor, layout.labelForField(editor)):
                 widget.setToolTip(_wrapped(text))
         return rows
-
-
-def words(name: str) -> str:
-    """Return a field's name in words (`Soft weight`)."""
-    text = " ".join(_SHORT.get(word, word) for word in name.split("_"))
-    return text[:1].upper() + text[1:]
 
 
 def arguments(config: BaseModel) -> list[str]:

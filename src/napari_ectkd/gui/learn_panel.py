@@ -74,7 +74,6 @@ class LearnPanel(Panel):
         self.curves = Curves()
         self.details = DetailCurves(self.session.palette)
         self.examples = ExampleView(self.session.palette)
-        self.figures = QLabel(wordWrap=True)
         self.summary = QLabel(wordWrap=True)
         self.table = ResultTable()
         self._listed: list[Path] = []
@@ -168,7 +167,6 @@ class LearnPanel(Panel):
         self.column.addLayout(row)
         self.column.addWidget(self.start_button)
         self.column.addWidget(self.status)
-        self.column.addWidget(self.figures)
         self.column.addWidget(self.curves)
         self.more_curves = folded("More curves", self.details)
         self.column.addWidget(self.more_curves)
@@ -215,7 +213,6 @@ class LearnPanel(Panel):
         self.examples.clear()
         for widget in (self.curves, self.more_curves, self.seen):
             widget.hide()
-        self.figures.hide()
         self.summary.hide()
         self.table.hide()
 
@@ -230,8 +227,6 @@ class LearnPanel(Panel):
             self.more_curves.show()
             self.curves.add(event)
             self.details.add(event)
-            self.figures.setText(_figures(event.metrics))
-            self.figures.show()
         elif isinstance(event, Saved) and event.what == "examples":
             # An ensemble's are in its members' folders.
             self.examples.show_run(Path(event.path).parent)
@@ -323,15 +318,3 @@ class LearnPanel(Panel):
         set_problem(
             self.show_button, problem, "Show the chosen run's curves and result"
         )
-
-
-def _figures(metrics: dict[str, float]) -> str:
-    """Return how fast a run learns, and with how much memory, in one line."""
-    parts = []
-    if "per_second" in metrics:
-        parts.append(f"{metrics['per_second']:,.0f} subtomograms/s")
-    if "learning_rate" in metrics:
-        parts.append(f"learning rate {metrics['learning_rate']:.2g}")
-    if "memory_gib" in metrics:
-        parts.append(f"{metrics['memory_gib']:.1f} GiB of memory")
-    return " · ".join(parts)

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLabel, QVBoxLayout
 
 from napari_ectkd.gui.jobs import Job
 from napari_ectkd.gui.status import JobStatus
+from napari_ectkd.gui.wording import in_window
 
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
@@ -54,7 +55,7 @@ class SetupCheck(QDialog):
             sign, color = _SIGNS[found["verdict"]]
             rows.append(
                 f"<p><b style='color: {color}'>{sign} {_plain(found['what'])}</b><br>"
-                f"{_plain(found['text'])}</p>"
+                f"{_plain(in_window(found['text']))}</p>"
             )
         self.findings.setText("".join(rows))
         self.adjustSize()

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_ectkd.events import EpochEnd, Noted, Progress
 from napari_ectkd.gui.later import later
+from napari_ectkd.gui.wording import in_window
 
 if TYPE_CHECKING:
     from napari_ectkd.events import Event
@@ -49,6 +50,7 @@ class JobStatus(QWidget):
         self.bar.setMaximumHeight(12)
         self.message = _text()
         self.warnings = _text(_WARNING)
+        self.figures = _text()
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.clicked.connect(self._cancel)
         self.details_button = QPushButton("Details", checkable=True)
@@ -68,6 +70,7 @@ class JobStatus(QWidget):
         """Forget an earlier job; tell whether a job is at work."""
         self._warnings.clear()
         self.warnings.hide()
+        self.figures.hide()
         self.details_button.setChecked(False)
         self.details_button.hide()
         self.details.hide()
@@ -82,12 +85,13 @@ class JobStatus(QWidget):
     def say(self, text: str, *, is_error: bool = False) -> None:
         """Show a message."""
         self.is_error = is_error
-        self.message.setText(text)
+        self.message.setText(in_window(text))
         self.message.setStyleSheet(f"color: {_ERROR}" if is_error else "")
         self.message.setVisible(bool(text))
 
     def warn(self, text: str) -> None:
         """Show a warning besides the message; each text once."""
+        text = in_window(text)
         if text not in self._warnings:
             self._warnings.append(text)
             lines = self._warnings[: -_LINES - 1 : -1]  # the newest first
@@ -106,6 +110,7 @@ class JobStatus(QWidget):
         row.addWidget(self.cancel_button)
         layout.addLayout(row)
         layout.addWidget(self.message)
+        layout.addWidget(self.figures)
         layout.addWidget(self.warnings)
         layout.addWidget(self.details_button, 0, Qt.AlignmentFlag.AlignLeft)
         layout.addWidget(self.details)
@@ -119,9 +124,8 @@ class JobStatus(QWidget):
             self._move(event.epoch, event.epochs)
             text = f"Epoch {event.epoch} of {event.epochs}"
             self.say(_sentence(text, event.seconds_left))
-            if "per_second" in event.metrics:
-                speed = event.metrics["per_second"]
-                self.message.setToolTip(f"{speed:,.0f} subtomograms per second")
+            self.figures.setText(_figures(event.metrics))
+            self.figures.setVisible(bool(self.figures.text()))
         elif isinstance(event, Noted):
             if event.is_warning:
                 self.warn(event.text)
@@ -160,6 +164,18 @@ def duration(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _figures(metrics: dict[str, float]) -> str:
+    """Return how fast a run learns, and with how much memory, in one line."""
+    parts = []
+    if "per_second" in metrics:
+        parts.append(f"{metrics['per_second']:,.0f} subtomograms/s")
+    if "learning_rate" in metrics:
+        parts.append(f"learning rate {metrics['learning_rate']:.2g}")
+    if "memory_gib" in metrics:
+        parts.append(f"{metrics['memory_gib']:.1f} GiB of memory")
+    return " · ".join(parts)
 
 
 def _sentence(text: str, seconds_left: float | None) -> str:

@@ -17,6 +17,7 @@ from napari_ectkd.gui.setup_check import SetupCheck
 from napari_ectkd.gui.suspect_list import SuspectList
 from napari_ectkd.gui.unlabeled_box import UnlabeledBox
 from napari_ectkd.training.defaults import (
+    FEW_LABELS,
     default_batch_size,
     default_epochs,
     steps_per_epoch,
@@ -54,7 +55,8 @@ class TrainPanel(LearnPanel):
     def plan(self) -> str:
         """Return what the settings come to, in words."""
         config = self.form.value()
-        counts = list(self.data.class_counts().values())
+        named = self.data.class_counts()
+        counts = list(named.values())
         n = sum(counts)
         if self.data.box_px() is None or not n:
             return ""
@@ -78,7 +80,9 @@ class TrainPanel(LearnPanel):
             )
         if wants_all(config, counts):
             text += f"; each then learns as long once more from all {n} labels"
-        return text
+        share = 1 - config.validation_fraction
+        few = [f"{name} {m}" for name, m in named.items() if m * share < FEW_LABELS]
+        return text + (f". Few labels: {', '.join(few)}; label more" if few else "")
 
     def extra_arguments(self, run: Path) -> list[str]:
         """Return the unlabeled picks as arguments, if they are to teach."""

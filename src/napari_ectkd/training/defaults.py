@@ -12,6 +12,8 @@ PASSES = 18
 learned more in 18 than in 10."""
 BATCH_SIZE, SMALLEST_BATCH = 50, 4
 """What was measured to learn well; with fewer, batch normalization is noisy."""
+FEW_LABELS = 4
+"""Of a class to learn from, below which the user is warned."""
 MEMORY_SHARE = 0.5
 """Of the free memory that a batch may take: napari draws on the same GPU, and others
 compute on the same machine."""

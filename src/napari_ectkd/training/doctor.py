@@ -223,4 +223,4 @@ def _extras() -> list[Finding]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     problem = compiler_problem(device)
     text = f"not possible: {problem}" if problem else "possible"
-    return [Finding("--compile", "note" if problem else "good", text)]
+    return [Finding("compiling networks", "note" if problem else "good", text)]

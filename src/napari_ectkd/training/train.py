@@ -11,6 +11,7 @@ from napari_ectkd.errors import DataError
 from napari_ectkd.events import Finished, Noted
 from napari_ectkd.models.registry import find_model
 from napari_ectkd.training.batches import Material
+from napari_ectkd.training.defaults import FEW_LABELS
 from napari_ectkd.training.learner import Learner
 from napari_ectkd.training.lesson import Lesson
 from napari_ectkd.training.objective import HardLabels
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from napari_ectkd.runs import Run
     from napari_ectkd.training.config import LearnConfig, TrainConfig
 
-FEW, MANY = 4, 1000
+MANY = 1000
 """Labels a class below which training is a gamble; labels in all from which the large
 teacher pays."""
 
@@ -152,7 +153,7 @@ def _say_what_matters(
                 "validation; label more of them, in more places, or use "
                 "--validation-fraction 0"
             )
-        if n < FEW:
+        if n < FEW_LABELS:
             yield Noted(
                 text=f"only {n} {'label' if n == 1 else 'labels'} of {name} to learn "
                 "from; label more of them",

@@ -268,6 +268,7 @@ def test_a_run_that_another_window_started_is_followed(panel, runs, qtbot, monke
     assert "Cancel a run" in panel.delete_button.toolTip()
     with qtbot.waitSignal(panel.watched.progressed):
         click(qtbot, panel.attach_button)
+    assert "subtomograms/s" in panel.status.figures.text()
     with qtbot.waitSignals([panel.watched.ended, other.ended]):
         click(qtbot, panel.status.cancel_button)
     assert runs[1].state() == "cancelled"
@@ -677,6 +678,9 @@ def test_what_the_settings_come_to_is_said(viewer, qtbot):
     assert panel.plan() == "3 times 7 epochs of 2 batches of 50 subtomograms"
     session.set_picks(name, Picks.create(positions[:20], name, label=labels[50:70]))
     assert panel.plan().endswith("once more from all 20 labels")
+    # Of four labels three are learned from.
+    session.set_picks(name, Picks.create(positions[:64], name, label=labels[:64]))
+    assert panel.plan().endswith(". Few labels: b 4; label more")
 
 
 def test_the_batch_is_proposed_from_the_device_s_memory(viewer, qtbot):
