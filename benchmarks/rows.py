@@ -341,6 +341,11 @@ def fill_table(
     parser.add_argument("rows", nargs="*", help="names; default: all that are missing")
     parser.add_argument("--densities", type=Path, help="folder of MRC maps")
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
+    parser.add_argument(
+        "--dirty",
+        action="store_true",
+        help="make rows also while files differ from the commit that they name",
+    )
     parser.add_argument("--table", action="store_true", help="print, make nothing")
     parser.add_argument(
         "--first-draws",
@@ -354,6 +359,8 @@ def fill_table(
     if not arguments.table:
         if arguments.densities is None:
             parser.error("say where the densities are (--densities)")
+        if commit().endswith("-dirty") and not arguments.dirty:
+            parser.error("commit first: a row names the commit that can make it again")
         place = Place(arguments.densities, arguments.work)
         for name in arguments.rows or names:
             if not row_path(name, folder).exists():

@@ -9,6 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_ectkd.dataset.config import DataConfig
+from napari_ectkd.errors import EctkdError
 from napari_ectkd.gui.choice_edit import ChoiceEdit
 from napari_ectkd.gui.class_codes import class_codes
 from napari_ectkd.gui.editors import (
@@ -19,7 +20,9 @@ from napari_ectkd.gui.editors import (
 )
 from napari_ectkd.io.atomic import make_folder
 from napari_ectkd.io.picks import NONE, UNLABELED
+from napari_ectkd.io.stacks import box_of
 from napari_ectkd.models.registry import smallest_box
+from napari_ectkd.simulation.settings_file import read_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,8 +97,20 @@ class DataSource(QWidget):
         return dict(counts.most_common())
 
     def box_px(self) -> int | None:
-        """Return the box; None if the data set says it."""
-        return self.box.value() if self.source.value() == _LABELS else None
+        """Return the box; None where only reading all of the data set would tell."""
+        if self.is_of_window():
+            return self.box.value()
+        if self.source.value() == _FILES:
+            return next(map(box_of, self.files.value()), None)
+        path = self.settings.value()
+        try:
+            return None if path is None else read_settings(path).box
+        except EctkdError:
+            return None  # these are no settings, as Start says
+
+    def is_of_window(self) -> bool:
+        """Return whether what is labeled in this window teaches."""
+        return bool(self.source.value() == _LABELS)
 
     def write(self, run: Path) -> DataConfig:
         """Return the choice for a run, with its own copy of the labels of now.

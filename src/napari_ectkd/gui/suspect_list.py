@@ -151,7 +151,7 @@ class SuspectList(QWidget):
         problem = self._data.problem()
         if self.job.is_active:
             problem = "It is being looked already"
-        elif not problem and self._data.box_px() is not None:
+        elif not problem and self._data.is_of_window():
             n = sum(self._data.class_counts().values())
             if n < _ENOUGH:
                 problem = f"{n} labels are too few to hold some of them out"

@@ -58,7 +58,7 @@ class TrainPanel(LearnPanel):
         named = self.data.class_counts()
         counts = list(named.values())
         n = sum(counts)
-        if self.data.box_px() is None or not n:
+        if not self.data.is_of_window() or not n:
             return ""
         n_training = round(n * (1 - config.validation_fraction))
         steps = steps_per_epoch(n_training, config.batch_size)

@@ -47,7 +47,7 @@ class UnlabeledBox(QCheckBox):
         """Offer the picks, if the labels are those of the window; else say why not."""
         n = self.count()
         problem = "" if n else "All picks are labeled; pick more in step 1"
-        if data.box_px() is None:
+        if not data.is_of_window():
             problem = "Only with the labels in this window"
         self.setEnabled(not problem)
         self.setToolTip(f"<qt>{problem or self._what.format(n=n)}</qt>")

@@ -244,6 +244,14 @@ def open_stacks(folder: Path) -> tuple[StackInfo, list[NDArray], list[str]]:
     return info, volumes, labels
 
 
+def box_of(folder: Path) -> int | None:
+    """Return the box of a data set of stacks; None of anything else."""
+    try:
+        return _read_json(folder / INFO).box
+    except (ValidationError, ValueError, OSError):
+        return None
+
+
 def _stack_name(number: int) -> str:
     return f"subtomograms_{number:04d}.mrc"
 

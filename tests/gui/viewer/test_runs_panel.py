@@ -28,8 +28,10 @@ from napari_ectkd.gui.setup_check import SetupCheck
 from napari_ectkd.gui.train_panel import TrainPanel
 from napari_ectkd.io.atomic import make_folder
 from napari_ectkd.io.picks import Picks
+from napari_ectkd.io.stacks import StackInfo
 from napari_ectkd.refinement.config import RefineConfig
 from napari_ectkd.runs import Run
+from napari_ectkd.simulation.config import SubtomogramSettings
 from napari_ectkd.training.config import EnsembleConfig
 from napari_ectkd.training.run_list import delete_run
 
@@ -697,3 +699,27 @@ def test_the_batch_is_proposed_from_the_device_s_memory(viewer, qtbot):
     batch.setValue(11)
     panel.form.editors["model"].setValue("residual")
     assert batch.value() == 11  # what was chosen stays
+
+
+@pytest.mark.parametrize("source", ["files", "stream"])
+def test_a_data_set_on_disk_says_its_box(viewer, qtbot, tmp_path, source):
+    simulation = SubtomogramSettings(density=[tmp_path / "a.mrc"], per_class=9, box=96)
+    info = StackInfo(
+        box=96,
+        voxel_size=10,
+        classes=["a", "none"],
+        simulation=simulation.model_dump(mode="json"),
+    )
+    (tmp_path / "dataset.json").write_text(info.model_dump_json())
+    panel = TrainPanel(viewer)
+    qtbot.addWidget(panel)
+    panel.data.source.setValue(source)
+    assert panel.data.box_px() is None  # none is chosen yet
+    panel.form.editors["device"].offer([Device("cpu", "a processor", 8 * 2**30)])
+    assert panel.form.editors["batch_size"].value() == 50
+    chooser = panel.data.files if source == "files" else panel.data.settings
+    chooser.setValue([tmp_path] if source == "files" else tmp_path)
+    assert panel.data.box_px() == 96
+    assert 4 <= panel.form.editors["batch_size"].value() < 50
+    (tmp_path / "dataset.json").write_text("{")
+    assert panel.data.box_px() is None
