@@ -174,7 +174,7 @@ def _figures(metrics: dict[str, float]) -> str:
     if "learning_rate" in metrics:
         parts.append(f"learning rate {metrics['learning_rate']:.2g}")
     if "memory_gib" in metrics:
-        parts.append(f"{metrics['memory_gib']:.1f} GiB of memory")
+        parts.append(f"{metrics['memory_gib']:.1f} GiB used")
     return " · ".join(parts)
 
 

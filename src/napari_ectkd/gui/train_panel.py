@@ -79,10 +79,12 @@ class TrainPanel(LearnPanel):
                 "before and the unlabeled picks"
             )
         if wants_all(config, counts):
-            text += f"; each then learns as long once more from all {n} labels"
+            is_one = config.members == 1 and not self.also_unlabeled.is_wanted()
+            who = "it" if is_one else "each"
+            text += f"; {who} then learns as long once more from all {n} labels"
         share = 1 - config.validation_fraction
         few = [f"{name} {m}" for name, m in named.items() if m * share < FEW_LABELS]
-        return text + (f". Few labels: {', '.join(few)}; label more" if few else "")
+        return text + (f"\n⚠ Few labels: {', '.join(few)}" if few else "")
 
     def extra_arguments(self, run: Path) -> list[str]:
         """Return the unlabeled picks as arguments, if they are to teach."""

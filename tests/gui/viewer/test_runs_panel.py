@@ -682,7 +682,7 @@ def test_what_the_settings_come_to_is_said(viewer, qtbot):
     assert panel.plan().endswith("once more from all 20 labels")
     # Of four labels three are learned from.
     session.set_picks(name, Picks.create(positions[:64], name, label=labels[:64]))
-    assert panel.plan().endswith(". Few labels: b 4; label more")
+    assert panel.plan().endswith("\n⚠ Few labels: b 4")
 
 
 def test_the_batch_is_proposed_from_the_device_s_memory(viewer, qtbot):
