@@ -77,6 +77,10 @@ ROWS = {
     "residual": Trained("residual", seeds=(0,), settings=ALL),
     "monai_resnet10": Trained("monai:resnet10", seeds=(0,), settings=ALL),
     "compact": Trained("compact", settings=ALL),
+    # What a fifth of the labels is worth: kept for validation, and not learned again.
+    "compact_kept_fifth": Trained(
+        "compact", settings={"validation_fraction": 0.2, "refit": False}
+    ),
     "compact_averaged": Trained("compact", settings=ALL, is_averaged=True),
     "ensemble": Trained("residual_small", settings=ALL, members=4, is_averaged=True),
     # `ectkd train --members 4 --unlabeled …`; its first generation is an ensemble.
