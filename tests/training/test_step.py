@@ -1,10 +1,12 @@
 """Memory that runs out, half precision, and batches in parts."""
 
+import json
 from threading import Event
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -167,6 +169,25 @@ def test_float16_learns(greedy, learn):
     losses = [e.metrics["loss"] for e in stream if isinstance(e, EpochEnd)]
     assert np.isfinite(losses).all()
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_in_float16_too_a_resumed_run_ends_as_one_never_interrupted(greedy, learn):
+    """Its loss is scaled until a step overflows; the scale is part of the state."""
+    settings = {"model": "greedy", "precision": "float16", "epochs": 3}
+    settings |= {"batch_size": 4, "validation_fraction": 0}
+    stream, whole = learn("whole", **settings)
+    list(stream)
+    stream, part = learn("part", **settings)
+    while not part.resume_path.exists():
+        next(stream)
+    stream.close()
+    with safe_open(part.resume_path, framework="pt") as file:
+        standing = json.loads(file.metadata()["facts"])
+    assert standing["loss_scale"]["_growth_tracker"] > 0
+    stream, _ = learn("part", is_resumed=True, **settings)
+    list(stream)
+    one, other = load_file(whole.last_path), load_file(part.last_path)
+    assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_cancel_is_looked_at_in_each_step(learn):

@@ -39,6 +39,8 @@ class Standing:
         Of training so far, of all sessions together.
     most_at_once
         Subtomograms that fitted the memory, if a batch did not.
+    loss_scale
+        By how much the loss is scaled in half precision, and since when.
     """
 
     epoch: int = 0
@@ -47,6 +49,7 @@ class Standing:
     best_metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     most_at_once: int | None = None
+    loss_scale: dict[str, float] = field(default_factory=dict)
 
 
 class Keeper:

@@ -151,6 +151,7 @@ def fit(
         device=device,
         dtype=dtype,
         most_at_once=standing.most_at_once,
+        loss_scale=standing.loss_scale,
         workers=workers,
     )
     watch = Watch(len(material.classes), epochs)
@@ -181,6 +182,7 @@ def fit(
         standing.epoch = epoch
         standing.seconds = time.monotonic() - started
         standing.most_at_once = stepper.most_at_once
+        standing.loss_scale = stepper.loss_scale()
         left = standing.seconds / epoch * (epochs - epoch)
         yield EpochEnd(
             epoch=epoch,

@@ -49,6 +49,8 @@ class Stepper:
         Where, and in which type autocast computes (None: float32).
     most_at_once
         Subtomograms computed at once; None for the whole batch.
+    loss_scale
+        Of a run that goes on, as `loss_scale` returned it; empty for a new one.
     workers
         The processes that share each batch.
     """
@@ -63,6 +65,7 @@ class Stepper:
         device: torch.device,
         dtype: torch.dtype | None,
         most_at_once: int | None,
+        loss_scale: dict[str, float],
         workers: Workers,
     ) -> None:
         self.most_at_once = most_at_once
@@ -76,7 +79,13 @@ class Stepper:
         # In half precision small gradients would be 0: they are scaled up, and down
         # again before the step.
         self._scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+        if loss_scale and dtype == torch.float16:
+            self._scaler.load_state_dict(loss_scale)
         self._fits = workers.n == 1
+
+    def loss_scale(self) -> dict[str, float]:
+        """Return by how much the loss is scaled, to go on with; empty if not at all."""
+        return self._scaler.state_dict()
 
     def step(self, loaded: Loaded, tally: Tally) -> Iterator[Noted]:
         """Learn from a batch, yielding what the user should know.
