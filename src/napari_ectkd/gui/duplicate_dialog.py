@@ -25,6 +25,7 @@ from napari_ectkd.distillation.config import (
 from napari_ectkd.errors import ConfigError, FormatError
 from napari_ectkd.gui.choice_edit import ChoiceEdit
 from napari_ectkd.gui.device_chooser import DeviceChooser
+from napari_ectkd.gui.editors import IntEdit
 from napari_ectkd.gui.forms import Form, arguments
 from napari_ectkd.gui.panel import set_problem
 from napari_ectkd.io.atomic import atomic_path
@@ -76,7 +77,10 @@ class DuplicateDialog(QDialog):
                 f"{run.name} is of an earlier version, which did not note the hits it "
                 "learned from; start a new one in step 4"
             )
+        self.box = IntEdit(8, 256, "voxels")
         self._box = dict(self._kept.get("data") or {}).get("box")
+        if self._box is not None:
+            self.box.setValue(self._box)
         config, key, first = _CONFIGS[self._kind]
         self.setWindowTitle(f"A run like {run.name}")
         self.setMinimumWidth(420)
@@ -95,9 +99,13 @@ class DuplicateDialog(QDialog):
         self._buttons.rejected.connect(self.reject)
         self.edit.textChanged.connect(self._refresh)
         self.form.valueChanged.connect(self._refresh)
+        self.box.valueChanged.connect(self._refresh)
         layout = QVBoxLayout(self)
         row = QFormLayout()
         row.addRow("Run name", self.edit)
+        # A student's is its teacher's, and that of a data set is what it is.
+        if self._kind == "train" and self._box is not None:
+            row.addRow("Box", self.box)
         layout.addLayout(row)
         area = QScrollArea(widgetResizable=True)
         area.setWidget(self.form)
@@ -122,6 +130,8 @@ class DuplicateDialog(QDialog):
 
     def _command(self, out: Path) -> list[str]:
         data = _read(DataConfig, self._kept.get("data"))
+        if self._box is not None:
+            data = data.model_copy(update={"box": self.box.value()})
         changed = arguments(self.form.value())
         if self._kind == "refine":
             said = ["refine", *self._kept["hits"], "--model", self._kept["model"]]
@@ -155,7 +165,7 @@ class DuplicateDialog(QDialog):
             try:
                 model = getattr(self.form.value(), "model", None)
                 if model is not None and self._box is not None:
-                    check_box(model, self._box)
+                    check_box(model, self.box.value())
             except ConfigError as error:
                 problem = str(error)
         set_problem(self.start_button, problem, "Starts in a process of its own")

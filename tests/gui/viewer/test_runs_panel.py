@@ -315,6 +315,19 @@ def test_a_run_of_a_cluster_goes_on_there(panel, runs):
     assert "handed to slurm" in panel.resume_button.toolTip()
 
 
+def test_a_duplicate_may_have_another_box(runs, qtbot, tmp_path):
+    kept = runs[0].config()
+    kept["data"]["box"] = 24
+    runs[0].config_path.write_text(json.dumps(kept))
+    dialog = DuplicateDialog(runs[0].path, [], None)
+    qtbot.addWidget(dialog)
+    dialog.box.setValue(16)
+    assert dict(pairwise(dialog.arguments(tmp_path / "new")))["--box"] == "16"
+    dialog.form.editors["model"].setValue("compact")
+    assert not dialog.start_button.isEnabled()
+    assert "23" in dialog.start_button.toolTip()
+
+
 def test_a_duplicate_takes_as_many_processes(runs, qtbot, tmp_path):
     kept = runs[0].config() | {"where": {"processes": 4}}
     runs[0].config_path.write_text(json.dumps(kept))
