@@ -1,14 +1,11 @@
-"""The commands of `ectkd` held together, and exit codes for what may go wrong."""
+"""The commands of `ectkd` held together."""
 
 from __future__ import annotations
 
-import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from cyclopts import App
-from cyclopts.exceptions import CycloptsError
-from pydantic import ValidationError
 
 from napari_ectkd.cli import (
     demo,
@@ -21,13 +18,10 @@ from napari_ectkd.cli import (
     sweep_commands,
     tomogram_commands,
 )
-from napari_ectkd.errors import EctkdError
-from napari_ectkd.events import CancelledError
+from napari_ectkd.cli.exit_codes import exit_code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-GOOD, BUG, USER_ERROR, CANCELLED = 0, 1, 2, 130
+    from collections.abc import Sequence
 
 
 def make_app() -> App:
@@ -75,11 +69,7 @@ def make_app() -> App:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; return its exit code.
-
-    0 is good, 2 an error of the user's (shown in one line), 130 cancelled, 1 a bug
-    (shown with its traceback).
-    """
+    """Run one command; return its exit code."""
     return exit_code(
         lambda: make_app()(
             list(arguments),
@@ -88,41 +78,3 @@ def run(arguments: Sequence[str]) -> int:
             result_action="return_value",
         )
     )
-
-
-def exit_code(work: Callable[[], object]) -> int:
-    """Do some work; return its exit code, having shown what went wrong."""
-    try:
-        work()
-    except CycloptsError as error:
-        return _fail(_one_line(error))
-    except EctkdError as error:
-        return _fail(str(error))
-    except (CancelledError, KeyboardInterrupt):
-        sys.stderr.write("cancelled\n")
-        return CANCELLED
-    return GOOD
-
-
-def _fail(text: str) -> int:
-    from napari_ectkd.cli.console import Console
-
-    Console().error(text)
-    return USER_ERROR
-
-
-def _one_line(error: CycloptsError) -> str:
-    """Return what is wrong with the arguments, naming the option."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ValidationError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is None:
-        return f"{error} (see --help)"
-    problems = []
-    for problem in cause.errors():
-        text = problem["msg"].removeprefix("Value error, ")
-        if problem["loc"]:  # else it is about several options, which it names
-            option = str(problem["loc"][0]).replace("_", "-")
-            text = f"--{option}: {text}, not {problem['input']!r}"
-        problems.append(text)
-    return "; ".join(problems)

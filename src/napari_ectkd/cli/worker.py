@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_ectkd.cli.console import Console
 from napari_ectkd.cli.drive import drive
+from napari_ectkd.cli.exit_codes import exit_code
 from napari_ectkd.cli.kept_settings import kept_part
 from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.distillation.config import (
@@ -97,8 +98,6 @@ def stream_of(run: Run, is_resumed: bool, cancel: Cancel) -> Iterator[Event]:
 
 def main(arguments: Sequence[str]) -> int:
     """Carry out the run that the arguments name; return an exit code."""
-    from napari_ectkd.cli.app import exit_code
-
     path, *rest = arguments
     return exit_code(
         lambda: carry_out(
