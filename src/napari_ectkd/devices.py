@@ -165,12 +165,16 @@ def used_memory(device: torch.device) -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory, of any device, is short."""
-    import torch
-
-    # For processors and on a Mac torch raises a plain RuntimeError.
-    said = ("can't allocate memory", "MPS backend out of memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(text in str(error) for text in said)
+    # For processors and on a Mac torch raises a plain RuntimeError. By its name, since
+    # the error may be that torch does not load.
+    said = (
+        *("can't allocate memory", "DefaultCPUAllocator: not enough memory"),
+        "MPS backend out of memory",
+    )
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and any(t in str(error) for t in said))
     )
 
 

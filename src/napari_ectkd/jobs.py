@@ -29,6 +29,8 @@ from napari_ectkd.io.atomic import atomic_path, cannot_write, make_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import psutil
+
 State = Literal[
     "new", "queued", "running", "finished", "failed", "cancelled", "interrupted"
 ]
@@ -59,8 +61,17 @@ class JobFolder:
         return self.path / "queue.json"
 
     def request_cancel(self) -> None:
-        """Ask the job to stop; it does within two batches."""
-        self.cancel_path.touch()
+        """Ask the job to stop; it does within two batches.
+
+        Raises
+        ------
+        WriteError
+            If the folder cannot be written.
+        """
+        try:
+            self.cancel_path.touch()
+        except OSError as error:
+            raise cannot_write(self.cancel_path, error) from error
 
     def cancel(self) -> Cancel:
         """Return what the job's work looks at once per batch."""
@@ -134,46 +145,78 @@ class JobFolder:
 
         On another machine (a cluster's) it does if it said something lately.
         """
+        if self._facts().get("host", platform.node()) != platform.node():
+            return self._has_spoken_lately()
+        return self.process() is not None
+
+    def process(self) -> psutil.Process | None:
+        """Return the living process of this machine that does the job, if one does."""
         import psutil
 
-        facts = self._process()
+        facts = self._facts()
         if facts.get("host", platform.node()) != platform.node():
-            return self._has_spoken_lately()
+            return None
         try:
             process = psutil.Process(facts["pid"])
             is_same = abs(process.create_time() - facts["created"]) < 1
-            return bool(is_same and process.status() != psutil.STATUS_ZOMBIE)
+            is_alive = is_same and process.status() != psutil.STATUS_ZOMBIE
         except (psutil.Error, KeyError, TypeError):
+            return None
+        return process if is_alive else None
+
+    def is_waiting(self) -> bool:
+        """Return whether the job was handed to a scheduler and has not begun since.
+
+        One that somebody asks to stop meanwhile is over: it will not begin.
+        """
+        try:
+            handed = self.queue_path.stat().st_mtime_ns
+        except OSError:
             return False
+        try:
+            begun = (self.path / "process.json").stat().st_mtime_ns
+        except OSError:
+            begun = -1
+        return begun < handed and not self.cancel_path.exists()
 
     def state(self) -> State:
         """Return what became of the job; `interrupted` if it was killed."""
-        if not self.events_path.exists():
-            if self.is_running():
-                return "running"
-            if not self.queue_path.exists():
-                return "new"
-            return "cancelled" if self.cancel_path.exists() else "queued"
-        last: Event | None = None
-        for event in self.events():
-            last = event
+        last = self._last_event()
         is_finished = isinstance(last, Finished)
         # This process may have gone on to other work: the demo's opens a window.
-        if is_finished and self._process().get("pid") == os.getpid():
+        if is_finished and self._facts().get("pid") == os.getpid():
             return "finished"
         if self.is_running():
             return "running"
         if is_finished:
             return "finished"
+        if self.is_waiting():
+            return "queued"
         if isinstance(last, Failed):
             return "failed"
-        return "cancelled" if isinstance(last, Cancelled) else "interrupted"
+        if isinstance(last, Cancelled) or self._was_cancelled_in_the_queue():
+            return "cancelled"
+        return "interrupted" if self.events_path.exists() else "new"
+
+    def _was_cancelled_in_the_queue(self) -> bool:
+        return self.queue_path.exists() and self.cancel_path.exists()
+
+    def _last_event(self) -> Event | None:
+        """Return the last event that was logged whole."""
+        try:
+            lines = self.events_path.read_bytes().splitlines(keepends=True)
+        except OSError:
+            return None
+        for line in reversed(lines):
+            if line.endswith(b"\n"):
+                try:
+                    return parse_event(line.decode(errors="replace"))
+                except ValueError:
+                    continue  # a process was killed while it wrote this line
+        return None
 
     def _has_spoken_lately(self) -> bool:
-        last: Event | None = None
-        for event in self.events():
-            last = event
-        if isinstance(last, Finished | Failed | Cancelled):
+        if isinstance(self._last_event(), Finished | Failed | Cancelled):
             return False
         try:
             paths = (self.events_path, self.path / "process.json")
@@ -184,7 +227,7 @@ class JobFolder:
 
     def is_elsewhere(self) -> bool:
         """Return whether another living process does the job."""
-        facts = self._process()
+        facts = self._facts()
         # On two machines, or in two containers, processes may have the same number.
         is_here = facts.get("host", platform.node()) == platform.node()
         is_ours = is_here and facts.get("pid") == os.getpid()
@@ -204,7 +247,7 @@ class JobFolder:
         except OSError as error:
             raise cannot_write(self.events_path, error) from error
 
-    def _process(self) -> dict[str, Any]:
+    def _facts(self) -> dict[str, Any]:
         try:
             facts = json.loads((self.path / "process.json").read_text())
         except (OSError, ValueError):

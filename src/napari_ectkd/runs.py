@@ -173,7 +173,20 @@ class Run(JobFolder):
         return self.resume_path.exists() or self.on_all.path.exists() or in_parts
 
     def check_resumable(self) -> None:
-        """Raise `FileMissingError` if there is no state to go on from."""
+        """Raise if there is no state to go on from.
+
+        Raises
+        ------
+        FileMissingError
+            If the run finished, or saved nothing.
+        ConfigError
+            If it waits for a scheduler, which will go on with it.
+        """
+        if self.is_waiting():
+            raise ConfigError(
+                f"{self.path} waits for a scheduler; to go on with it here, cancel it "
+                f"there first ({self.cancel_path})"
+            )
         if not self.can_resume():
             raise FileMissingError(
                 f"{self.path}: nothing to resume; the run finished, or had not come to "

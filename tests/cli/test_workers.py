@@ -310,6 +310,52 @@ def test_a_run_goes_on_where_it_began(tmp_path, monkeypatch):
     assert [is_resumed for _, is_resumed in begun] == [False, True, True, True]
 
 
+def test_of_where_a_run_works_only_what_is_said_anew_changes(tmp_path, monkeypatch):
+    run = Run(tmp_path / "run")
+    begun = []
+    monkeypatch.setattr(
+        learn_commands, "_carry_out", lambda _, where, *a, **k: begun.append(where)
+    )
+    where = Submission(submit="slurm", gpus=4, processes=4, partition="gpu")
+    learn_commands.train(out=run.path, where=where)
+    run.resume_path.touch()
+    learn_commands.train(out=run.path, resume=True, where=Submission(hours=48))
+    assert begun[1] == where.model_copy(update={"hours": 48})
+
+
+def test_a_run_that_goes_on_on_a_cluster_waits_until_it_begins_there(tmp_path):
+    """Its log is of before."""
+    run = Run(tmp_path / "run")
+    run.create({"kind": "train"})
+    gone = {"pid": os.getpid(), "created": 0.0}
+    (run.path / "process.json").write_text(json.dumps(gone))
+    run.log(Noted(text="an epoch"))
+    run.log(Cancelled())
+    run.resume_path.touch()
+    assert run.state() == "cancelled"
+    run.queue_path.write_text("{}")
+    begun = (run.path / "process.json").stat().st_mtime_ns
+    os.utime(run.queue_path, ns=(begun + 1, begun + 1))
+    assert run.state() == "queued"
+    with pytest.raises(ConfigError, match="waits for a scheduler; to go on with it"):
+        learn_commands.train(out=run.path, resume=True)
+    run.request_cancel()
+    assert run.state() == "cancelled"
+    run.cancel_path.unlink()
+    os.utime(run.queue_path, ns=(begun - 1, begun - 1))  # it has begun, and is over
+    assert run.state() == "cancelled"
+    run.log(Failed(message="no disk"))
+    assert run.state() == "failed"
+
+
+def test_a_stream_is_not_balanced(tmp_path):
+    data = DataConfig(stream=tmp_path / "settings.json")
+    with pytest.raises(ConfigError, match="--balance is for labels"):
+        learn_commands.train(
+            data=data, out=tmp_path / "run", config=GenerationConfig(balance=0.5)
+        )
+
+
 def test_generations_without_unlabeled_ones_are_an_error(tmp_path):
     with pytest.raises(ConfigError, match=r"--generations is for .* --unlabeled"):
         learn_commands.train(

@@ -92,6 +92,7 @@ def test_validation_takes_as_much_at_once_as_training_found_to_fit(greedy, learn
         torch.OutOfMemoryError("CUDA out of memory."),
         RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"),
     ],
 )
 def test_what_does_not_fit_is_classified_in_halves(greedy, monkeypatch, error):

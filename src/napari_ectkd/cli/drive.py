@@ -59,11 +59,8 @@ def drive(
         job.begin(was_queued=was_queued)
     cancel = job.cancel() if job is not None else Cancel()
     try:
-        with _signals_request(cancel), console, _fallbacks() as fallbacks:
+        with _signals_request(cancel), console, _fallbacks(job, console):
             for event in make_stream(cancel):
-                while fallbacks:
-                    _log(job, fallbacks[0])
-                    console.show(fallbacks.pop(0))
                 _log(job, event)
                 if isinstance(event, Finished):
                     return event.result
@@ -92,21 +89,22 @@ def _log(job: JobFolder | None, event: Event) -> None:
 
 
 @contextmanager
-def _fallbacks() -> Iterator[list[Noted]]:
-    """Collect what torch warns of operators that Apple's GPU lacks, for the user."""
-    found: list[Noted] = []
+def _fallbacks(job: JobFolder | None, console: Console) -> Iterator[None]:
+    """Say what torch warns of operators that Apple's GPU lacks."""
     show = warnings.showwarning
 
-    def collect(message: Warning | str, *where: Any, **more: Any) -> None:
+    def say(message: Warning | str, *where: Any, **more: Any) -> None:
         text = str(message).strip()
-        if "fall back to run on the CPU" in text:
-            found.append(Noted(text=text.split("\n", 1)[0], is_warning=True))
-        else:
+        if "fall back to run on the CPU" not in text:
             show(message, *where, **more)
+            return
+        note = Noted(text=text.split("\n", 1)[0], is_warning=True)
+        _log(job, note)
+        console.show(note)
 
     with warnings.catch_warnings():
-        warnings.showwarning = collect
-        yield found
+        warnings.showwarning = say
+        yield
 
 
 @contextmanager

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from napari_ectkd.cli.console import Console
     from napari_ectkd.events import Cancel, Event
+    from napari_ectkd.training.config import TrainConfig
 
 
 def train(
@@ -57,6 +58,7 @@ def train(
     elif config.generations != GenerationConfig().generations and not config.unlabeled:
         raise ConfigError("--generations is for teachers that learn from --unlabeled")
     else:
+        _check(data, config, where)
         run.create(settings("train", data, config) | _kept(where))
     _carry_out(run, where, output, is_resumed=resume)
 
@@ -90,6 +92,7 @@ def distill(
     elif not teachers:
         raise ConfigError("no teacher to learn from; name its run (--teacher RUN)")
     else:
+        _check(data, config, where)
         kept = settings("distill", data, config)
         kept["teachers"] = list(map(str, teachers))
         if search.search:
@@ -136,18 +139,28 @@ def suspects(
     console.result(result)
 
 
+def _check(data: DataConfig, config: TrainConfig, where: Submission) -> None:
+    """Raise `ConfigError` if a setting of a new run would do nothing."""
+    where.check()
+    if data.stream is not None and config.balance:
+        raise ConfigError(
+            "--balance is for labels; of a stream, its settings say how often each "
+            "class comes"
+        )
+
+
 def _kept(where: Submission) -> dict[str, Any]:
     return {"where": where.model_dump(mode="json", exclude_unset=True)}
 
 
 def _where(run: Run, kept: dict[str, Any], where: Submission) -> Submission:
-    """Return where to go on with a run: where it began, unless something else is said.
+    """Return where to go on with a run: where it began, but for what is said now.
 
     Runs of earlier versions do not say where.
     """
-    if where.model_fields_set or "where" not in kept:
-        return where
-    return kept_part(run, Submission, kept, "where")
+    began = kept_part(run, Submission, {"where": {}} | kept, "where")
+    said = where.model_dump(exclude_unset=True)
+    return Submission(**began.model_dump(exclude_unset=True) | said)
 
 
 def _carry_out(

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
 from napari_ectkd.cli.worker import QUEUED, RESUME
 from napari_ectkd.errors import ConfigError
@@ -15,8 +15,6 @@ from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.runs import Run
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from submitit.helpers import DelayedSubmission
 
 
@@ -43,7 +41,7 @@ class Submission(BaseModel, frozen=True, extra="forbid"):
     hours: float = Field(
         24.0,
         gt=0,
-        description="for slurm: hours after which it resumes anew",
+        description="for a scheduler: hours after which it resumes anew",
     )
     memory_gib: float = Field(
         32.0, gt=0, description="for slurm: memory a machine, GiB"
@@ -52,16 +50,16 @@ class Submission(BaseModel, frozen=True, extra="forbid"):
         8, ge=1, description="for slurm: processor cores, and threads, a process"
     )
 
-    @model_validator(mode="after")
-    def _check_that_all_counts(self) -> Self:
-        of_slurm = self.model_fields_set - {"processes", "submit"}
+    def check(self) -> None:
+        """Raise `ConfigError` if something would do nothing."""
+        here = {"processes", "submit"} | ({"hours"} if self.submit else set())
+        of_slurm = sorted(self.model_fields_set - here)
         if of_slurm and self.submit != "slurm":
             names = ", ".join(f"--{name.replace('_', '-')}" for name in of_slurm)
-            raise ValueError(
+            raise ConfigError(
                 f"{names}: for --submit slurm alone; several GPUs of this machine are "
                 "used by as many --processes"
             )
-        return self
 
 
 class RunTask:
@@ -121,6 +119,9 @@ def submit(run: Run, submission: Submission, *, is_resumed: bool) -> dict[str, A
         ) from error
     path = run.path.resolve()
     run.cancel_path.unlink(missing_ok=True)  # of an earlier start
+    # Its time says which came first, this or the start: by the clock of the same disk.
+    _note(run, {"scheduler": submission.submit})
+    handed = run.queue_path.stat().st_mtime_ns
     try:
         executor = submitit.AutoExecutor(
             folder=path / "queue", cluster=submission.submit
@@ -128,6 +129,7 @@ def submit(run: Run, submission: Submission, *, is_resumed: bool) -> dict[str, A
         executor.update_parameters(name=path.name, **_resources(submission))
         job = executor.submit(RunTask(str(path), is_resumed))
     except (RuntimeError, OSError) as error:
+        run.queue_path.unlink(missing_ok=True)
         hint = "; --gpus 0 asks for none" if "gres" in str(error) else ""
         raise ConfigError(
             f"the scheduler did not take the run: {str(error).strip()}{hint}"
@@ -137,9 +139,14 @@ def submit(run: Run, submission: Submission, *, is_resumed: bool) -> dict[str, A
         "scheduler": submission.submit,
         "output": str(Path(os.path.relpath(job.paths.stdout, path))),
     }
+    _note(run, facts)
+    os.utime(run.queue_path, ns=(handed, handed))
+    return facts
+
+
+def _note(run: Run, facts: dict[str, Any]) -> None:
     with atomic_path(run.queue_path) as temporary:
         temporary.write_text(json.dumps(facts, indent=1) + "\n")
-    return facts
 
 
 def _resources(submission: Submission) -> dict[str, Any]:

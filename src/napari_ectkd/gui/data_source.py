@@ -12,12 +12,7 @@ from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.errors import EctkdError
 from napari_ectkd.gui.choice_edit import ChoiceEdit
 from napari_ectkd.gui.class_codes import class_codes
-from napari_ectkd.gui.editors import (
-    FloatEdit,
-    IntEdit,
-    PathEdit,
-    PathsEdit,
-)
+from napari_ectkd.gui.editors import FloatEdit, IntEdit, PathEdit, PathsEdit
 from napari_ectkd.io.atomic import make_folder
 from napari_ectkd.io.picks import NONE, UNLABELED
 from napari_ectkd.io.stacks import box_of

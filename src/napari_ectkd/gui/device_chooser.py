@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 
-from napari_ectkd.devices import Device, list_devices
+from napari_ectkd.devices import Device, device_title, list_devices
 from napari_ectkd.gui.choice_edit import ChoiceEdit
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QShowEvent
 
-_SECONDS = 60.0
-"""Time after which free memory is asked for again."""
-_CODE = (
+_SECONDS_BETWEEN_ASKING = 60.0
+"""Free memory changes."""
+_LONGEST_ANSWER = 120.0
+"""Seconds; of a GPU that is broken the driver may never answer."""
+_LIST_DEVICES = (
     "import json; from napari_ectkd.devices import list_devices; "
     "print(json.dumps([vars(device) for device in list_devices()]))"
 )
@@ -35,19 +37,19 @@ class DeviceChooser(ChoiceEdit):
     def __init__(self) -> None:
         super().__init__([("auto", "the fastest")])
         self.devices: list[Device] = []
-        self._asked = float("-inf")
+        self._asked_at = float("-inf")
 
     def showEvent(self, event: QShowEvent) -> None:
         """Look for devices, unless that was done a moment ago."""
         super().showEvent(event)
-        if time.monotonic() - self._asked > _SECONDS:
+        if time.monotonic() - self._asked_at > _SECONDS_BETWEEN_ASKING:
             self.ask()
 
     def ask(self) -> None:
         """Look for devices, and how much memory is free on each."""
         from superqt.utils import create_worker
 
-        self._asked = time.monotonic()
+        self._asked_at = time.monotonic()
         worker = create_worker(ask_devices)
         worker.returned.connect(self.offer)
         worker.start()
@@ -82,9 +84,18 @@ def ask_devices() -> list[Device]:
     import torch
 
     if torch.cuda.is_available():
-        done = subprocess.run(
-            [sys.executable, "-c", _CODE], capture_output=True, text=True
-        )
-        if done.returncode == 0:
-            return [Device(**facts) for facts in json.loads(done.stdout)]
+        try:
+            done = subprocess.run(
+                [sys.executable, "-P", "-c", _LIST_DEVICES],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_LONGEST_ANSWER,
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )
+            *_, answer = done.stdout.splitlines()
+            return [Device(**facts) for facts in json.loads(answer)]
+        except (subprocess.TimeoutExpired, ValueError):
+            # Asked here, CUDA might hang here too.
+            return [Device("cpu", device_title(torch.device("cpu")), None)]
     return list_devices()

@@ -28,9 +28,7 @@ from napari_ectkd.distillation.front import (
 from napari_ectkd.errors import EctkdError
 from napari_ectkd.events import Finished, Saved
 from napari_ectkd.gui.choice_edit import ChoiceEdit
-from napari_ectkd.gui.editors import (
-    IntEdit,
-)
+from napari_ectkd.gui.editors import IntEdit
 from napari_ectkd.gui.forecast import about_student, about_teacher
 from napari_ectkd.gui.front_plot import FrontPlot
 from napari_ectkd.gui.learn_panel import LearnPanel

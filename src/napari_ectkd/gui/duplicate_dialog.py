@@ -141,8 +141,9 @@ class DuplicateDialog(QDialog):
         teachers = [a for t in self._kept.get("teachers", []) for a in ("--teacher", t)]
         if self._kept.get("search"):
             teachers += arguments(_read(SearchConfig, self._kept["search"]))
-        if n := dict(self._kept.get("where") or {}).get("processes"):
-            changed += ["--processes", str(n)]
+        where = dict(self._kept.get("where") or {})
+        if "processes" in where and not where.get("submit"):  # a cluster's are there
+            changed += ["--processes", str(where["processes"])]
         return [self._kind, *arguments(data), *changed, *teachers, "--out", str(out)]
 
     def _taken_along(self, argument: str, out: Path) -> str:

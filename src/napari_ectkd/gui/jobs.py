@@ -7,7 +7,6 @@ session, and a job that outlives the window is attached again by its folder alon
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -97,10 +96,7 @@ class Job(QObject):
     def attach(self, folder: Path) -> None:
         """Follow a job that another session started, or show one that is over."""
         self._follow(Path(folder).absolute())
-        job = JobFolder(self.folder)
-        if job.is_running():
-            facts = json.loads((job.path / "process.json").read_text())
-            self._process = _find_process(facts["pid"])
+        self._process = JobFolder(self.folder).process()
 
     def cancel(self) -> None:
         """Ask the worker to stop; it does within two batches."""
@@ -169,7 +165,8 @@ class Job(QObject):
     def _lives(self) -> bool:
         if self._popen is not None:
             return self._popen.poll() is None
-        return self._process is not None and JobFolder(self.folder).is_running()
+        job = JobFolder(self.folder)
+        return job.is_running() or job.is_waiting()
 
     def _tell(self, event: Event) -> None:
         self._last = event
@@ -187,12 +184,17 @@ class Job(QObject):
         elif isinstance(last, Failed):
             self.details = last.details
             self.failed.emit(last.message)
-        elif isinstance(last, Cancelled) or self._is_killed:
+        elif self._was_cancelled():
             self.cancelled.emit()
         else:
             self.details = _tail(self.folder / "output.txt")
             self.failed.emit(self._how_it_died())
         self.ended.emit()
+
+    def _was_cancelled(self) -> bool:
+        """Whether somebody asked it to stop, be it before it began."""
+        is_said = isinstance(self._last, Cancelled) or self._is_killed
+        return is_said or JobFolder(self.folder).state() == "cancelled"
 
     def _how_it_died(self) -> str:
         if self._popen is None:

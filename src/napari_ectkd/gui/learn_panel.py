@@ -25,12 +25,12 @@ from napari_ectkd.gui.example_view import ExampleView
 from napari_ectkd.gui.forms import Form, arguments
 from napari_ectkd.gui.panel import Panel, folded, set_problem
 from napari_ectkd.gui.result_table import ResultTable
+from napari_ectkd.gui.run_actions import why_not_resumed
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.status import JobStatus, duration
 from napari_ectkd.models.registry import check_box, find_model, model_names
-from napari_ectkd.runs import Run
 from napari_ectkd.training.defaults import default_epochs, default_patience
-from napari_ectkd.training.run_list import FoundRun, find_runs
+from napari_ectkd.training.run_list import FoundRun, find_run, find_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -270,9 +270,8 @@ class LearnPanel(Panel):
             return f"{self.title} is at work"
         if run is None:
             return "No earlier runs in this project"
-        if not Run(run).can_resume():
-            return f"{run.name} has finished, or saved no epoch to go on from"
-        return ""
+        found = find_run(run)
+        return "It is no run any more" if found is None else why_not_resumed(found)
 
     def _propose_name(self, taken: list[str]) -> None:
         """Propose a name that no folder has, be it one of a run that is broken."""

@@ -140,12 +140,15 @@ class RunsPanel(Panel):
     def cancel(self) -> None:
         """Ask the chosen run to stop: one that waits for a scheduler never begins."""
         run = self.chosen()[0]
-        Run(run.path).request_cancel()
-        if run.state == "queued":
+        try:
+            Run(run.path).request_cancel()
+        except EctkdError as error:
+            self.status.say(str(error), is_error=True)
+            return
+        if self._awaited == run.path:
             self._awaited = None
+        if run.state == "queued":
             self.status.say(f"Cancelled {run.path.name} before it began")
-        else:
-            self.status.say(f"Stopping {run.path.name}…")
         self.refresh()
 
     def duplicate(self) -> None:

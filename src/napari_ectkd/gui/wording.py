@@ -15,7 +15,7 @@ _NAMES = {
     "members": "Networks",
 }
 """Fields whose own name says little."""
-_FLAG = re.compile(r"(?<![^\s(])--(?:no-)?([a-z][a-z-]*[a-z])")
+_FLAG = re.compile(r"(?P<command>`[^`]*`)|(?<![^\s(])--(?:no-)?(?P<name>[a-z-]*[a-z])")
 
 
 def words(name: str) -> str:
@@ -27,5 +27,11 @@ def words(name: str) -> str:
 
 
 def in_window(text: str) -> str:
-    """Return a message with its flags (`--learning-rate`) as the forms call them."""
-    return _FLAG.sub(lambda flag: f"“{words(flag[1].replace('-', '_'))}”", text)
+    """Return a message with its flags (`--learning-rate`) as the forms call them.
+
+    Commands, between backticks, are left as they are.
+    """
+    return _FLAG.sub(
+        lambda found: found["command"] or f"“{words(found['name'].replace('-', '_'))}”",
+        text,
+    )

@@ -106,8 +106,8 @@ def infer_logits(
             batch_size = half_of(len(batch))
             free_memory(device)
             yield Noted(
-                text=f"out of memory with {len(batch)} subtomograms at once: from now "
-                f"on {batch_size} are classified at once",
+                text=f"out of memory with {len(batch)} subtomograms at once: the rest "
+                f"are classified {batch_size} at once",
                 is_warning=True,
             )
             continue

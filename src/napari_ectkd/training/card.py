@@ -86,7 +86,7 @@ def make_card(
             "split": split.how,
         },
         "teachers": [Path(path).name for path in settings.get("teachers", [])],
-        "settings": settings,
+        "settings": _of_learning(settings),
         "training": {k: result[k] for k in _TRAINING if k in result},
         "metrics": {k: v for k, v in result.items() if k.startswith("val_")},
         "calibration": result.get("calibration"),
@@ -111,10 +111,15 @@ def write_ensemble_card(run: Run, result: dict[str, Any]) -> None:
     card["name"] = run.path.name
     if run.config_path.exists():  # an earlier generation's are its successor's
         card["settings_of_member"] = card["settings"]
-        card["settings"] = run.config()
+        card["settings"] = _of_learning(run.config())
     card["training"]["seconds"] = result["seconds"]
     card["ensemble"] = {key: result[key] for key in _ENSEMBLE if key in result}
     write_card(run, card)
+
+
+def _of_learning(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's settings but for where it works, which is nobody's business."""
+    return {key: value for key, value in settings.items() if key != "where"}
 
 
 def write_card(run: Run, card: dict[str, Any]) -> None:

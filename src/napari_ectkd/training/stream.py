@@ -285,11 +285,8 @@ def prepare_stream(
                 "gives the class away; use --normalize subtomogram"
             )
         mode = "subtomogram"
-    if config.balance:
-        raise ConfigError(
-            "--balance is for labels; of a stream, its settings say how often each "
-            "class comes"
-        )
+    if config.balance:  # of a run that an earlier version began
+        yield Noted(text="its settings say how often each class comes, not balance")
     variances = signal_level(settings, densities, cancel)
     names = [d.name for d in densities] + [NONE] * (settings.none > 0)
     classes = [*sorted(d.name for d in densities), *names[len(densities) :]]

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from napari_ectkd.training.config import LearnConfig, TrainConfig
 
 MANY = 1000
-"""Labels a class below which training is a gamble; labels in all from which the large
-teacher pays."""
+"""Labels in all from which the large teacher pays."""
 
 
 def train(

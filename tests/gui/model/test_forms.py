@@ -8,10 +8,7 @@ from qtpy.QtCore import Qt
 from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.distillation.config import DistillConfig
 from napari_ectkd.errors import ConfigError
-from napari_ectkd.gui.editors import (
-    IntEdit,
-    OptionalEdit,
-)
+from napari_ectkd.gui.editors import IntEdit, OptionalEdit
 from napari_ectkd.gui.forms import Form, arguments
 from napari_ectkd.prediction.config import ClassifyConfig
 from napari_ectkd.training.config import TrainConfig

@@ -15,6 +15,7 @@ from napari_ectkd.gui.wording import in_window, words
             "shown more often (--balance 0.5)",
             "shown more often (“Balance classes” 0.5)",
         ),
+        ("`dask --nthreads 1` or --seed 2", "`dask --nthreads 1` or “Seed” 2"),
         ("--no-rotations", "“Rotations”"),
         ("path/--x-y.star stays, 3 -- 4", "path/--x-y.star stays, 3 -- 4"),
         ("/home/my--data/run", "/home/my--data/run"),

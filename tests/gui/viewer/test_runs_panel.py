@@ -1,6 +1,7 @@
 """Runs listed, followed, compared, duplicated, deleted; labels looked through."""
 
 import json
+import os
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -306,13 +307,48 @@ def test_a_running_run_is_cancelled_from_the_list(panel, runs, qtbot, monkeypatc
     assert runs[1].state() == "cancelled"
 
 
-def test_a_run_of_a_cluster_goes_on_there(panel, runs):
+def test_a_run_cancelled_by_another_while_it_waits_was_not_killed(runs, qtbot):
+    waiting = make_run(runs[0].path.parent, "waiting", 0)
+    waiting.queue_path.write_text("{}")
+    job = Job()
+    said = []
+    job.failed.connect(said.append)
+    job.attach(waiting.path)
+    qtbot.wait(300)
+    assert job.is_active  # it may begin at any time
+    with qtbot.waitSignal(job.cancelled):
+        waiting.request_cancel()
+    assert not said
+
+
+def test_a_run_of_another_machine_is_followed_and_none_of_ours_killed(runs, qtbot):
+    run = runs[1]
+    with_pid = {"pid": os.getpid(), "created": 0.0, "host": "node-17"}
+    (run.path / "process.json").write_text(json.dumps(with_pid))
+    job = Job()
+    job.attach(run.path)
+    qtbot.wait(300)
+    assert job.is_active
+    job.kill()
+    with qtbot.waitSignal(job.done):
+        run.log(Finished(result={}))
+
+
+def test_a_run_of_a_cluster_goes_on_there(panel, runs, viewer, qtbot):
     kept = runs[1].config() | {"where": {"submit": "slurm", "processes": 4}}
     runs[1].config_path.write_text(json.dumps(kept))
     panel.refresh()
     panel.choose([runs[1].path])
     assert not panel.resume_button.isEnabled()
     assert "handed to slurm" in panel.resume_button.toolTip()
+    train = TrainPanel(viewer)
+    qtbot.addWidget(train)
+    train.runs.setValue(runs[1].path)
+    assert not train.resume_button.isEnabled()
+    assert "handed to slurm" in train.resume_button.toolTip()
+    dialog = DuplicateDialog(runs[1].path, [], None)
+    qtbot.addWidget(dialog)
+    assert "--processes" not in dialog.arguments(runs[1].path.parent / "new")
 
 
 def test_a_duplicate_may_have_another_box(runs, qtbot, tmp_path):
