@@ -67,6 +67,12 @@ class Job(QObject):
         """Whether the job has begun and not ended."""
         return self._timer.isActive()
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a scheduler has the job and has not begun it."""
+        is_elsewhere = self.is_active and self._popen is None
+        return is_elsewhere and JobFolder(self.folder).is_waiting()
+
     def start(self, arguments: Sequence[str], folder: Path) -> None:
         """Start the worker with a job folder; earlier events of the folder come first.
 

@@ -80,7 +80,8 @@ class JobStatus(QWidget):
         self.bar.setRange(0, 0)  # it moves until the first event says how far it is
         self.cancel_button.setVisible(is_active)
         self.cancel_button.setEnabled(is_active)
-        self.say("Starting…" if is_active else "")
+        begins = "In a scheduler's queue…" if self._job.is_waiting else "Starting…"
+        self.say(begins if is_active else "")
 
     def say(self, text: str, *, is_error: bool = False) -> None:
         """Show a message."""

@@ -26,6 +26,7 @@ from napari_ectkd.gui.palette import Palette
 from napari_ectkd.gui.runs_panel import RunsPanel
 from napari_ectkd.gui.session import Session
 from napari_ectkd.gui.setup_check import SetupCheck
+from napari_ectkd.gui.status import JobStatus
 from napari_ectkd.gui.train_panel import TrainPanel
 from napari_ectkd.io.atomic import make_folder
 from napari_ectkd.io.picks import Picks
@@ -316,6 +317,9 @@ def test_a_run_cancelled_by_another_while_it_waits_was_not_killed(runs, qtbot):
     job.attach(waiting.path)
     qtbot.wait(300)
     assert job.is_active  # it may begin at any time
+    status = JobStatus(job)
+    qtbot.addWidget(status)
+    assert "queue" in status.message.text()
     with qtbot.waitSignal(job.cancelled):
         waiting.request_cancel()
     assert not said
