@@ -321,6 +321,11 @@ def test_of_where_a_run_works_only_what_is_said_anew_changes(tmp_path, monkeypat
     run.resume_path.touch()
     learn_commands.train(out=run.path, resume=True, where=Submission(hours=48))
     assert begun[1] == where.model_copy(update={"hours": 48})
+    local = Run(tmp_path / "local")
+    learn_commands.train(out=local.path)
+    local.resume_path.touch()
+    with pytest.raises(ConfigError, match="--gpus: for --submit slurm alone"):
+        learn_commands.train(out=local.path, resume=True, where=Submission(gpus=4))
 
 
 def test_a_run_that_goes_on_on_a_cluster_waits_until_it_begins_there(tmp_path):

@@ -160,7 +160,9 @@ def _where(run: Run, kept: dict[str, Any], where: Submission) -> Submission:
     """
     began = kept_part(run, Submission, {"where": {}} | kept, "where")
     said = where.model_dump(exclude_unset=True)
-    return Submission(**began.model_dump(exclude_unset=True) | said)
+    where = Submission(**began.model_dump(exclude_unset=True) | said)
+    where.check()
+    return where
 
 
 def _carry_out(
