@@ -75,7 +75,7 @@ def test_with_a_driver_that_is_too_old_the_processor_computes():
 
 @pytest.mark.usefixtures("old_driver")
 def test_a_driver_that_is_too_old_is_explained(monkeypatch):
-    cuda = Cuda("13.0", "470.2", ("GTX",), is_available=False)
+    cuda = Cuda("13.0", "470.2", ("GTX",), False, problem="driver ... too old")
     monkeypatch.setattr(doctor, "ask_cuda", lambda: cuda)
     monkeypatch.setattr(doctor, "_window", list)
     *_, last = doctor.examine(cancel=Cancel())

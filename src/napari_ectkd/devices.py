@@ -45,7 +45,7 @@ def list_devices() -> list[Device]:
     if torch.backends.mps.is_available():
         # The GPU shares the machine's memory; what Metal recommends is the limit.
         free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-        devices.append(Device("mps", "Apple GPU", int(free)))
+        devices.append(Device("mps", "Apple GPU", max(0, int(free))))
     import psutil
 
     title = device_title(torch.device("cpu"))
@@ -114,7 +114,8 @@ def choose_device(name: str) -> torch.device:
         device = torch.device("cuda:0")
     if device is None or str(device) not in known:
         raise ConfigError(
-            f"no device {name!r} on this machine; it has {', '.join(known)}"
+            f"no device {name!r} on this machine; it has {', '.join(known)} (`ectkd "
+            "doctor` says why a GPU may be missing)"
         )
     return device
 
@@ -136,8 +137,9 @@ def choose_precision(device: torch.device, precision: Precision) -> torch.dtype 
         return torch.float16
     if device.type == "cuda":
         # Asked otherwise, torch says yes where it only emulates bfloat16.
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return torch.bfloat16
+        with torch.cuda.device(device):
+            if torch.cuda.is_bf16_supported(including_emulation=False):
+                return torch.bfloat16
         major, _ = torch.cuda.get_device_capability(device)
         return torch.float16 if major >= 7 else None
     if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):

@@ -210,6 +210,29 @@ def test_an_operator_that_falls_back_to_the_processor_is_said(tmp_path, capsys):
     assert "warning: aten::x" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("default::UserWarning")
+def test_a_gpu_that_torch_cannot_use_is_said(tmp_path, capsys):
+    run = Run(tmp_path / "run")
+    run.create({"kind": "train"})
+
+    def stream(_):
+        # As torch 2.14 for CUDA 13 says it of a driver for CUDA 11.4.
+        warnings.warn(
+            "CUDA initialization: The NVIDIA driver on your system is too old (found "
+            "version 11040). Please update your GPU driver (Triggered internally at x)",
+            UserWarning,
+            stacklevel=1,
+        )
+        yield Finished(result={})
+
+    drive(stream, Console(), run)
+    assert next(iter(run.events())).text == (
+        "no GPU can be used (The NVIDIA driver on your system is too old (found "
+        "version 11040)): `ectkd doctor` says what to do"
+    )
+    assert "UserWarning" not in capsys.readouterr().err
+
+
 def test_a_request_to_stop_counts_while_the_run_is_queued(tmp_path):
     run = Run(tmp_path / "run")
     run.create({"kind": "train"})

@@ -1,9 +1,11 @@
+import os
+
 import pytest
 import torch
 
 from napari_ectkd.events import Cancel, Finished
 from napari_ectkd.training import doctor
-from napari_ectkd.training.cuda import Cuda, explain_cuda, explain_error
+from napari_ectkd.training.cuda import Cuda, ask_cuda, explain_cuda, explain_error
 from napari_ectkd.training.doctor import (
     Finding,
     examine,
@@ -12,6 +14,10 @@ from napari_ectkd.training.doctor import (
 )
 
 NONE = Cuda(None, None, (), False)
+
+# What torch says.
+TOO_OLD = "The NVIDIA driver on your system is too old (found version 11040)."
+UNKNOWN = "CUDA unknown error - this may be due to an incorrectly set up environment"
 
 
 def test_a_real_kernel_runs_and_is_right():
@@ -34,7 +40,32 @@ def test_a_device_that_computes_nonsense_is_found(monkeypatch):
     ("cuda", "verdict", "says"),
     [
         (Cuda(None, "570.1", ("H100",), False), "bad", "built for processors alone"),
-        (Cuda("13.0", "470.2", ("GTX",), False), "bad", "update the driver"),
+        (
+            Cuda("13.0", "470.2", ("GTX",), False, problem=TOO_OLD),
+            "bad",
+            "which driver 470.2 of GTX does not offer: update the driver",
+        ),
+        # As after a laptop has slept.
+        (
+            Cuda("13.0", "580.1", ("GTX",), False, problem=UNKNOWN),
+            "bad",
+            f"driver 580.1 ({UNKNOWN}): restart",
+        ),
+        (
+            Cuda("13.0", "580.1", ("GTX",), False, is_hidden=True),
+            "note",
+            "CUDA_VISIBLE_DEVICES hides it",
+        ),
+        (
+            Cuda("13.0", None, (), False, driver_problem="library version mismatch"),
+            "bad",
+            "(library version mismatch): restart the machine",
+        ),
+        (
+            Cuda("13.0", None, (), False, driver_problem="No devices were found"),
+            "note",
+            "finds no GPU",
+        ),
         (Cuda("13.0", None, (), False), "note", "no NVIDIA driver is here"),
     ],
 )
@@ -42,6 +73,27 @@ def test_a_mismatch_is_explained(cuda, verdict, says):
     [found] = explain_cuda(cuda)
     assert found.verdict == verdict
     assert says in found.text
+
+
+@pytest.mark.skipif(os.name != "posix", reason="nvidia-smi is a shell script here")
+@pytest.mark.parametrize(
+    ("script", "driver", "gpus", "problem"),
+    [
+        ("echo 570.1, H100; echo 570.1, H200", "570.1", ("H100", "H200"), ""),
+        ("echo Driver/library mismatch; exit 18", None, (), "Driver/library mismatch"),
+        ("echo no driver >&2; exit 9", None, (), "no driver"),
+        ("exit 9", None, (), "nvidia-smi ends with 9"),
+    ],
+)
+def test_the_driver_is_asked(tmp_path, monkeypatch, script, driver, gpus, problem):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    found = ask_cuda()
+    assert found.is_hidden
+    assert (found.driver, found.gpus, found.driver_problem) == (driver, gpus, problem)
 
 
 @pytest.mark.parametrize("cuda", [NONE, Cuda("13.0", "570", ("H100",), True)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import traceback
@@ -59,7 +60,7 @@ def drive(
         job.begin(was_queued=was_queued)
     cancel = job.cancel() if job is not None else Cancel()
     try:
-        with _signals_request(cancel), console, _fallbacks(job, console):
+        with _signals_request(cancel), console, _torch_warnings(job, console):
             for event in make_stream(cancel):
                 _log(job, event)
                 if isinstance(event, Finished):
@@ -89,22 +90,33 @@ def _log(job: JobFolder | None, event: Event) -> None:
 
 
 @contextmanager
-def _fallbacks(job: JobFolder | None, console: Console) -> Iterator[None]:
-    """Say what torch warns of operators that Apple's GPU lacks."""
+def _torch_warnings(job: JobFolder | None, console: Console) -> Iterator[None]:
+    """Say what torch warns of a GPU that lacks an operator, or cannot be used."""
     show = warnings.showwarning
 
     def say(message: Warning | str, *where: Any, **more: Any) -> None:
-        text = str(message).strip()
-        if "fall back to run on the CPU" not in text:
+        text = _of_a_gpu(str(message).strip().split("\n", 1)[0])
+        if not text:
             show(message, *where, **more)
             return
-        note = Noted(text=text.split("\n", 1)[0], is_warning=True)
+        note = Noted(text=text, is_warning=True)
         _log(job, note)
         console.show(note)
 
     with warnings.catch_warnings():
         warnings.showwarning = say
         yield
+
+
+def _of_a_gpu(warning: str) -> str:
+    """Return a warning of torch's in our words, if it is about a GPU."""
+    if "fall back to run on the CPU" in warning:
+        return warning
+    _, is_it, reason = warning.partition("CUDA initialization: ")
+    if not is_it:
+        return ""
+    reason = re.split(r"\.? \(Triggered|\. | - ", reason, maxsplit=1)[0]
+    return f"no GPU can be used ({reason}): `ectkd doctor` says what to do"
 
 
 @contextmanager

@@ -6,11 +6,14 @@ GPU, or one for processors alone: each says little in its own words.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 
 from napari_ectkd.training.finding import Finding
+
+_GET_TORCH = "as https://pytorch.org/get-started says"
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,12 @@ class Cuda:
         Whether torch can use one.
     architectures
         What torch has kernels for (`sm_90`).
+    problem
+        Why torch cannot use one, in its own words.
+    driver_problem
+        Why `nvidia-smi` knows no driver though it is there, in its own words.
+    is_hidden
+        Whether `CUDA_VISIBLE_DEVICES` keeps all GPUs from this process.
     """
 
     built_for: str | None
@@ -36,13 +45,16 @@ class Cuda:
     gpus: tuple[str, ...]
     is_available: bool
     architectures: tuple[str, ...] = ()
+    problem: str = ""
+    driver_problem: str = ""
+    is_hidden: bool = False
 
 
 def ask_cuda() -> Cuda:
     """Return what torch and the driver of this machine say."""
     import torch
 
-    driver, gpus = _driver()
+    driver, gpus, driver_problem = _driver()
     is_available = torch.cuda.is_available()
     return Cuda(
         torch.version.cuda,
@@ -50,57 +62,92 @@ def ask_cuda() -> Cuda:
         gpus,
         is_available,
         tuple(torch.cuda.get_arch_list()) if is_available else (),
+        "" if is_available else _problem(),
+        driver_problem,
+        os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"),
     )
 
 
-def _driver() -> tuple[str | None, tuple[str, ...]]:
-    """Return the NVIDIA driver's version and the names of its GPUs."""
+def _problem() -> str:
+    """Return why torch cannot use CUDA, in its own words."""
+    import torch
+
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (RuntimeError, AssertionError) as error:
+        return str(error).strip().split("\n", 1)[0]
+    return ""
+
+
+def _driver() -> tuple[str | None, tuple[str, ...], str]:
+    """Return the NVIDIA driver's version, its GPUs, and what is wrong with it."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return None, ()
+        return None, (), ""
     query = [program, "--query-gpu=driver_version,name", "--format=csv,noheader"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return None, ()
+    except subprocess.TimeoutExpired:
+        return None, (), "nvidia-smi does not answer"
+    except OSError as error:
+        return None, (), str(error)
     lines = [line.split(", ", 1) for line in done.stdout.splitlines() if ", " in line]
     if done.returncode or not lines:
-        return None, ()
-    return lines[0][0], tuple(name for _, name in lines)
+        said = f"{done.stdout.strip()} {done.stderr.strip()}".split("\n", 1)[0].strip()
+        return None, (), said or f"nvidia-smi ends with {done.returncode}"
+    return lines[0][0], tuple(name for _, name in lines), ""
 
 
 def explain_cuda(cuda: Cuda) -> list[Finding]:
     """Return why there are GPUs that torch cannot use, if there are."""
-    if cuda.is_available or (cuda.driver is None and cuda.built_for is None):
+    if cuda.is_available:
         return []
-    names = ", ".join(cuda.gpus)
-    if cuda.driver and cuda.built_for is None:
-        return [
-            Finding(
-                "CUDA",
-                "bad",
-                f"there is a GPU ({names}), but this torch is built for processors "
-                "alone: install one with CUDA, as https://pytorch.org/get-started says",
-            )
-        ]
     if cuda.driver:
-        return [
-            Finding(
-                "CUDA",
-                "bad",
-                f"torch is built for CUDA {cuda.built_for}, which driver {cuda.driver} "
-                f"of {names} does not offer: update the driver, or install a torch for "
-                "an older CUDA",
-            )
-        ]
-    return [
-        Finding(
-            "CUDA",
-            "note",
-            f"torch is built for CUDA {cuda.built_for}, and no NVIDIA driver is here; "
-            "without an NVIDIA GPU that is right, with one, install its driver",
+        return [_explain_gpus(cuda, ", ".join(cuda.gpus))]
+    if "No devices were found" in cuda.driver_problem:
+        return [Finding("CUDA", "note", "the NVIDIA driver finds no GPU")]
+    if cuda.driver_problem:
+        text = (
+            f"the NVIDIA driver does not work ({cuda.driver_problem}): restart the "
+            "machine, as is needed after the driver was updated; if that does not "
+            "help, install the driver again"
         )
-    ]
+        return [Finding("CUDA", "bad", text)]
+    if cuda.built_for is None:
+        return []
+    text = (
+        f"torch is built for CUDA {cuda.built_for}, and no NVIDIA driver is here; "
+        "without an NVIDIA GPU that is right, with one, install its driver"
+    )
+    return [Finding("CUDA", "note", text)]
+
+
+def _explain_gpus(cuda: Cuda, names: str) -> Finding:
+    """Say why torch cannot use GPUs that the driver knows."""
+    if cuda.built_for is None:
+        text = (
+            f"there is a GPU ({names}), but this torch is built for processors alone: "
+            f"install one with CUDA, {_GET_TORCH}"
+        )
+        return Finding("CUDA", "bad", text)
+    if cuda.is_hidden:
+        text = (
+            f"there is a GPU ({names}), but CUDA_VISIBLE_DEVICES hides it: unset that, "
+            "or ask the scheduler for a GPU"
+        )
+        return Finding("CUDA", "note", text)
+    if "too old" in cuda.problem or "driver combination" in cuda.problem:
+        text = (
+            f"torch is built for CUDA {cuda.built_for}, which driver {cuda.driver} of "
+            f"{names} does not offer: update the driver, or install a torch for an "
+            f"older CUDA, {_GET_TORCH}"
+        )
+        return Finding("CUDA", "bad", text)
+    text = (
+        f"torch cannot use {names} with driver {cuda.driver} ({cuda.problem}): restart "
+        "the machine; if that does not help, install the driver again"
+    )
+    return Finding("CUDA", "bad", text)
 
 
 def explain_error(error: BaseException, device: str, cuda: Cuda) -> str:
@@ -112,7 +159,7 @@ def explain_error(error: BaseException, device: str, cuda: Cuda) -> str:
         known = ", ".join(cuda.architectures) or "others"
         return (
             f"this torch has no kernels for this GPU (it has them for {known}): "
-            "install a torch that knows it, as https://pytorch.org/get-started says"
+            f"install a torch that knows it, {_GET_TORCH}"
         )
     if "driver" in text.lower() and device.startswith("cuda"):
         return (

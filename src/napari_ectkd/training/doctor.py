@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from typing import TYPE_CHECKING
 
 from napari_ectkd.devices import (
@@ -51,9 +52,11 @@ def examine(*, cancel: Cancel) -> Iterator[Event]:
 
 def _examine(cancel: Cancel) -> Generator[Event, None, None]:
     findings = [_versions()]
-    devices = list_devices()
+    with warnings.catch_warnings():
+        # That is explained here.
+        warnings.filterwarnings("ignore", "CUDA initialization")
+        devices, cuda = list_devices(), ask_cuda()
     stages = [*(f"a convolution on {d.title}" for d in devices), "napari and OpenGL"]
-    cuda = ask_cuda()
     findings += explain_cuda(cuda)
     for number, device in enumerate(devices):
         cancel.check()
