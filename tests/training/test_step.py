@@ -1,6 +1,7 @@
 """Memory that runs out, half precision, and batches in parts."""
 
 import json
+from contextlib import nullcontext
 from threading import Event
 
 import numpy as np
@@ -9,14 +10,20 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn import functional
 
+from napari_ectkd.dataset.augment import Augmentation, Draws
+from napari_ectkd.dataset.config import AugmentConfig
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import Cancel, EpochEnd, Finished, Noted
 from napari_ectkd.models import teachers
 from napari_ectkd.models.inference import infer_logits
 from napari_ectkd.models.registry import MODELS, ModelSpec
 from napari_ectkd.training import loop
-from napari_ectkd.training.batches import _read_ahead
+from napari_ectkd.training.batches import Loaded, _read_ahead
+from napari_ectkd.training.objective import HardLabels
+from napari_ectkd.training.step import Stepper, Tally, _parts
+from napari_ectkd.training.workers import Workers
 
 
 class Greedy(nn.Module):
@@ -127,6 +134,87 @@ def test_what_does_not_fit_is_classified_in_halves(greedy, monkeypatch, error):
     greedy(0)
     with pytest.raises(DataError, match="single subtomogram"):
         logits(2)
+
+
+def test_parts_cover_a_batch_and_are_of_one_size():
+    for n in range(1, 30):
+        for most in range(1, n + 1):
+            parts = _parts(n, most)
+            assert [i for part in parts for i in range(n)[part]] == list(range(n))
+            sizes = {len(range(n)[part]) for part in parts}
+            assert max(sizes) <= most
+            assert max(sizes) - min(sizes) <= 1
+
+
+class Parallel(nn.Module):
+    """Like torch's own for several GPUs: while it computes, it waits for the others."""
+
+    def __init__(self, module, *, may_wait):
+        super().__init__()
+        self.module = module
+        self.may_wait = may_wait
+
+    def forward(self, volumes):
+        assert self.may_wait, "the other one may be out of memory and never come"
+        return self.module(volumes)
+
+    def no_sync(self):
+        return nullcontext()
+
+
+def test_what_fits_each_process_is_tried_out_before_any_waits():
+    layers = (nn.Flatten(), nn.BatchNorm1d(27), nn.Dropout(0.5), nn.Linear(27, 2))
+    model = nn.Sequential(*layers)
+    parallel = Parallel(model, may_wait=False)
+    seen = []
+    model.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+
+    class Pair(Workers):
+        """This process and another, whose memory is short for three or more."""
+
+        def any(self, flag):
+            parallel.may_wait = seen[-1] < 3
+            return flag or not parallel.may_wait
+
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    loaded = Loaded(
+        volumes=torch.randn(8, 1, 3, 3, 3),
+        targets=torch.tensor([0, 1] * 4),
+        index=torch.arange(8),
+        draws=Draws(torch.ones(8, 3, dtype=torch.long), torch.zeros(8, 3).long()),
+        n_whole=16,
+        augmentation=Augmentation(AugmentConfig(), None),
+        device=torch.device("cpu"),
+    )
+    stepper = Stepper(
+        parallel,
+        HardLabels(),
+        optimizer,
+        torch.optim.lr_scheduler.ConstantLR(optimizer),
+        device=torch.device("cpu"),
+        dtype=None,
+        most_at_once=None,
+        loss_scale={},
+        workers=Pair(n=2),
+    )
+    before = torch.get_rng_state()
+    said = warnings_of(stepper.step(loaded, tally := Tally()))
+    assert [text.split(":")[0] for text in said] == [
+        "out of memory with 8 subtomograms at once",
+        "out of memory with 4 subtomograms at once",
+    ]
+    # Tried out with 8, 4 and 2, then learned from; only that leaves a trace.
+    assert seen == [8, 4, 4, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert int(model[1].num_batches_tracked) == 4
+    assert tally.n == 8
+    after = torch.get_rng_state()
+    torch.set_rng_state(before)
+    for _ in range(4):
+        functional.dropout(torch.ones(2, 27))
+    assert torch.equal(torch.get_rng_state(), after)
+    # Later batches are not tried out again.
+    list(stepper.step(loaded, tally))
+    assert seen[11:] == [2] * 4
 
 
 def test_another_error_is_no_lack_of_memory(greedy, learn, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -96,9 +97,7 @@ class Stepper:
             If the loss is not a number any more, or not even one subtomogram fits.
         """
         if not self._fits:
-            # Processes wait for each other's gradients: what fits is tried out before.
-            yield from self._compute(loaded, Tally(), is_trial=True)
-            self._fits = True
+            yield from self._try_out(loaded)
         yield from self._compute(loaded, tally)
         scale = self._scaler.get_scale()
         self._scaler.step(self._optimizer)
@@ -106,33 +105,53 @@ class Stepper:
         if self._scaler.get_scale() >= scale:  # else the step was left out
             self._schedule.step()
 
-    def _compute(
-        self, loaded: Loaded, tally: Tally, *, is_trial: bool = False
-    ) -> Iterator[Noted]:
-        """Compute a batch's gradients, in parts that get smaller until they fit."""
-        while True:
-            most = min(self.most_at_once or len(loaded), len(loaded))
-            self._optimizer.zero_grad(set_to_none=True)
-            found = Tally()
+    def _try_out(self, loaded: Loaded) -> Iterator[Noted]:
+        """Find out what fits all of the processes, before any of them waits.
+
+        They wait for each other's gradients, and on GPUs for the statistics of batch
+        normalization too: one whose memory runs out would leave the others waiting.
+        So each computes by itself, in eval mode, which leaves the statistics alone.
+        """
+        alone = getattr(self._model, "module", self._model)
+        while not self._fits:
+            most = self._most_of(loaded)
+            alone.eval()
             is_too_much = False
             try:
-                for start in range(0, len(loaded), most):
-                    is_last = start + most >= len(loaded)
-                    with self._synchronized(is_last and not is_trial):
-                        self._part(loaded, slice(start, start + most), found)
+                for part in _parts(len(loaded), most):
+                    self._part(alone, loaded, part, Tally())
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if self._workers.n > 1 and not is_trial:
+                is_too_much = True
+            alone.train()
+            self._optimizer.zero_grad(set_to_none=True)
+            self._fits = not self._workers.any(is_too_much)
+            if not self._fits:
+                yield self._take_less(most)
+
+    def _compute(self, loaded: Loaded, tally: Tally) -> Iterator[Noted]:
+        """Compute a batch's gradients, in parts that get smaller until they fit."""
+        while True:
+            most = self._most_of(loaded)
+            self._optimizer.zero_grad(set_to_none=True)
+            found = Tally()
+            *first, last = _parts(len(loaded), most)
+            try:
+                with self._unsynchronized():
+                    for part in first:
+                        self._part(self._model, loaded, part, found)
+                self._part(self._model, loaded, last, found)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self._workers.n > 1:
                     raise DataError(
                         "out of memory on one of several devices in the middle of a "
                         f"run ({_first_line(error)}); resume it with a smaller "
                         "--batch-size"
                     ) from error
-                is_too_much = True
-            if is_trial:
-                is_too_much = self._workers.any(is_too_much)
-            if not is_too_much:
+            else:
                 tally.loss += found.loss
                 tally.n_right += found.n_right
                 tally.n_labeled += found.n_labeled
@@ -141,13 +160,18 @@ class Stepper:
             # Outside of `except`, whose traceback holds on to the tensors.
             yield self._take_less(most)
 
-    def _part(self, loaded: Loaded, part: slice, found: Tally) -> None:
+    def _most_of(self, loaded: Loaded) -> int:
+        return min(self.most_at_once or len(loaded), len(loaded))
+
+    def _part(
+        self, model: nn.Module, loaded: Loaded, part: slice, found: Tally
+    ) -> None:
         batch = loaded.part(part)
         n = len(batch.index)
         with torch.autocast(
             self._device.type, dtype=self._dtype, enabled=self._dtype is not None
         ):
-            terms = self._objective(self._model, batch)
+            terms = self._objective(model, batch)
         if not torch.isfinite(terms.loss):
             raise DataError(
                 "the loss is not a number any more: take a lower --learning-rate, or "
@@ -161,10 +185,10 @@ class Stepper:
         found.n_labeled += int((batch.targets != NO_TARGET).sum())
         found.n += n
 
-    def _synchronized(self, is_last: bool) -> AbstractContextManager[Any]:
-        """Return a context in which gradients stay here until the batch's last part."""
+    def _unsynchronized(self) -> AbstractContextManager[Any]:
+        """Return a context in which gradients stay in this process."""
         no_sync = getattr(self._model, "no_sync", None)
-        return nullcontext() if is_last or no_sync is None else no_sync()
+        return nullcontext() if no_sync is None else no_sync()
 
     def _take_less(self, most: int) -> Noted:
         self.most_at_once = half_of(most)
@@ -175,6 +199,13 @@ class Stepper:
             "batch normalization sees that many, so that results may differ a little",
             is_warning=True,
         )
+
+
+def _parts(n: int, most: int) -> list[slice]:
+    """Return as few parts of n as have at most `most`, whose sizes differ by one."""
+    n_parts = -(-n // most)
+    edges = [part * n // n_parts for part in range(n_parts + 1)]
+    return [slice(*edge) for edge in pairwise(edges)]
 
 
 def _first_line(error: BaseException) -> str:
