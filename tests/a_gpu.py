@@ -13,7 +13,9 @@ asked of `meta`, which no torch refuses.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -48,22 +50,25 @@ class Memory:
         self.used = self.peak = 0
         self._limit: int | None = None
         self._holders: dict[int, int] = {}
+        self._lock = RLock()
 
     def take(self, storage: torch.UntypedStorage) -> None:
         """Count a storage, unless one of its tensors has been counted already."""
         key = storage.data_ptr()
-        if key not in self._holders:
-            self.used += storage.nbytes()
-            self.peak = max(self.peak, self.used)
-        self._holders[key] = self._holders.get(key, 0) + 1
+        with self._lock:
+            if key not in self._holders:
+                self.used += storage.nbytes()
+                self.peak = max(self.peak, self.used)
+            self._holders[key] = self._holders.get(key, 0) + 1
 
     def give(self, storage: torch.UntypedStorage) -> None:
         """Forget a storage with the last of its tensors."""
         key = storage.data_ptr()
-        self._holders[key] -= 1
-        if not self._holders[key]:
-            del self._holders[key]
-            self.used -= storage.nbytes()
+        with self._lock:
+            self._holders[key] -= 1
+            if not self._holders[key]:
+                del self._holders[key]
+                self.used -= storage.nbytes()
 
     def check(self) -> None:
         """Raise what torch raises if more is used than there may be."""
@@ -137,6 +142,11 @@ class Generator(torch.Generator):
 
     def __init__(self, device: Any = "cpu") -> None:
         self.is_on_gpu = torch.device(device).type == "cuda"
+
+    @property
+    def device(self) -> torch.device:
+        """Where it says that it draws."""
+        return GPU if self.is_on_gpu else _CPU
 
 
 class _Compute(TorchDispatchMode):
@@ -250,6 +260,14 @@ def a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory | RealMemory]:
 
 
 @contextmanager
+def _there(memory: Memory) -> Iterator[None]:
+    """Compute on the pretended GPU, in this thread."""
+    compute = _Compute(memory)
+    with _Requests(compute), compute:
+        yield
+
+
+@contextmanager
 def _pretended(monkeypatch: pytest.MonkeyPatch, memory: Memory) -> Iterator[None]:
     autocast = torch.autocast
 
@@ -279,9 +297,18 @@ def _pretended(monkeypatch: pytest.MonkeyPatch, memory: Memory) -> Iterator[None
     monkeypatch.setattr(torch, "inference_mode", torch.no_grad)
     swaps = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
-    compute = _Compute(memory)
+    submit = ThreadPoolExecutor.submit
+
+    def submit_there(self: ThreadPoolExecutor, call: Any, *args: Any, **more: Any):
+        def there() -> Any:
+            with _there(memory):
+                return call(*args, **more)
+
+        return submit(self, there)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit_there)
     try:
-        with _Requests(compute), compute:
+        with _there(memory):
             yield
     finally:
         torch.__future__.set_swap_module_params_on_conversion(swaps)
