@@ -1,13 +1,14 @@
-"""A GPU that is none: tensors that claim to be on `cuda:0`, with the processor behind.
+"""A GPU that is none: tensors that claim to be on `cuda`, with the processor behind.
 
 What a GPU forbids is an error here too: computing with tensors of two devices, indexing
 the processor's with the GPU's, drawing with a generator of the other, making an array
-of a tensor that was not brought back. Its memory is counted, with all that autograd
-keeps, and runs out where it is given a limit. Half precision computes as the processor
-does; speed, kernels, pinned memory and drivers are beyond it.
+of a tensor that was not brought back, and on Apple's any float64. Its memory is
+counted, with all that autograd keeps, and runs out where it is given a limit. Half
+precision computes as the processor does; speed, kernels, pinned memory and drivers are
+beyond it.
 
 The tensors are wrappers that C++ takes for the processor's, so that autograd works in a
-torch without CUDA. What is asked of `cuda` travels down to `__torch_dispatch__` as if
+torch without CUDA. What is asked of the GPU travels down to `__torch_dispatch__` as if
 asked of `meta`, which no torch refuses.
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
     import pytest
 
-GPU = torch.device("cuda", 0)
+Kind = Literal["cuda", "mps"]
+
 _META = torch.device("meta")
 _CPU = torch.device("cpu")
 _ATEN = torch.ops.aten
@@ -42,11 +44,12 @@ _TAKES_INDICES = (
 
 
 class Memory:
-    """The bytes of storages in use, the most there were, and how many there may be."""
+    """The pretended GPU's: bytes in use, the most there were, and how many may be."""
 
     is_pretended = True
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind) -> None:
+        self.device = torch.device(kind, 0)
         self.used = self.peak = 0
         self._limit: int | None = None
         self._holders: dict[int, int] = {}
@@ -72,10 +75,11 @@ class Memory:
 
     def check(self) -> None:
         """Raise what torch raises if more is used than there may be."""
-        if self._limit is not None and self.used > self._limit:
-            raise torch.OutOfMemoryError(
-                f"CUDA out of memory. {self.used} bytes of {self._limit} are used"
-            )
+        if self._limit is None or self.used <= self._limit:
+            return
+        if self.device.type == "mps":
+            raise RuntimeError(f"MPS backend out of memory (max: {self._limit})")
+        raise torch.OutOfMemoryError(f"CUDA out of memory. {self._limit} bytes in all")
 
     def limit_to(self, n_bytes: int) -> None:
         """Have no more than that."""
@@ -83,38 +87,53 @@ class Memory:
 
 
 class RealMemory:
-    """The memory of a real GPU, in the same terms."""
+    """A real GPU's, in the same terms."""
 
     is_pretended = False
+
+    def __init__(self, kind: Kind) -> None:
+        self.device = torch.device(kind, 0)
 
     @property
     def peak(self) -> int:
         """The most bytes that torch had at once."""
-        return torch.cuda.max_memory_reserved(GPU)
+        if self.device.type == "mps":
+            return torch.mps.driver_allocated_memory()
+        return torch.cuda.max_memory_reserved(self.device)
 
     def limit_to(self, n_bytes: int) -> None:
         """Let torch have no more than that."""
-        torch.cuda.empty_cache()
-        total = torch.cuda.mem_get_info(GPU)[1]
-        torch.cuda.set_per_process_memory_fraction(n_bytes / total, GPU)
+        here = torch.mps if self.device.type == "mps" else torch.cuda
+        here.empty_cache()
+        here.set_per_process_memory_fraction(n_bytes / self._total())
+
+    def lift(self) -> None:
+        """Let torch have all of it again."""
+        here = torch.mps if self.device.type == "mps" else torch.cuda
+        here.set_per_process_memory_fraction(1.0)
+
+    def _total(self) -> int:
+        if self.device.type == "mps":
+            return torch.mps.recommended_max_memory()
+        return torch.cuda.mem_get_info(self.device)[1]
 
 
 class _Held:
     """A tensor's part of the memory, given back when the tensor is gone."""
 
     def __init__(self, memory: Memory, inner: torch.Tensor) -> None:
-        self._memory, self._storage = memory, inner.untyped_storage()
+        self.memory, self._storage = memory, inner.untyped_storage()
         memory.take(self._storage)
 
     def __del__(self) -> None:
-        self._memory.give(self._storage)
+        self.memory.give(self._storage)
 
 
 class OnGpu(torch.Tensor):
     """A tensor on the GPU; `inner` is the one behind it."""
 
-    device = property(lambda _: GPU)
-    is_cuda = property(lambda _: True)
+    device = property(lambda tensor: tensor.held.memory.device)
+    is_cuda = property(lambda tensor: tensor.device.type == "cuda")
     is_cpu = property(lambda _: False)
 
     @staticmethod
@@ -141,12 +160,12 @@ class Generator(torch.Generator):
         return super().__new__(cls)
 
     def __init__(self, device: Any = "cpu") -> None:
-        self.is_on_gpu = torch.device(device).type == "cuda"
+        self._device = torch.device(device)
 
     @property
     def device(self) -> torch.device:
         """Where it says that it draws."""
-        return GPU if self.is_on_gpu else _CPU
+        return self._device
 
 
 class _Compute(TorchDispatchMode):
@@ -156,6 +175,7 @@ class _Compute(TorchDispatchMode):
         super().__init__()
         self.brings_back = False
         self._memory = memory
+        self._is_apple_s = memory.device.type == "mps"
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -180,6 +200,8 @@ class _Compute(TorchDispatchMode):
                 return value
             if id(value) in ours:  # changed in place
                 return ours[id(value)]
+            if is_on_gpu and value.dtype == torch.float64 and self._is_apple_s:
+                raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
             return OnGpu(value, self._memory) if is_on_gpu else value
 
         found = func(*tree_map(behind, args), **tree_map(behind, kwargs))
@@ -197,33 +219,37 @@ def _check(func, args, tensors, *, is_on_gpu: bool) -> None:
     elif is_on_gpu and 0 < n_strangers < len(tensors):
         raise RuntimeError(
             "Expected all tensors to be on the same device, but found at least two "
-            f"devices, cuda:0 and cpu! ({func})"
+            f"devices, the GPU and cpu! ({func})"
         )
 
 
 class _Requests(TorchFunctionMode):
     """Passes on what is asked of devices in a way that no torch refuses."""
 
-    def __init__(self, compute: _Compute) -> None:
+    def __init__(self, compute: _Compute, device: torch.device) -> None:
         super().__init__()
-        self._compute = compute
+        self._compute, self._device = compute, device
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
-        is_for_gpu = torch.device(kwargs.get("device") or _CPU).type == "cuda"
+        is_for_gpu = self._is_ours(kwargs.get("device") or _CPU)
         if name == "to":
             return self._to(*args, **kwargs)
         if name == "cpu":
             return self._to(*args, _CPU)
         if name == "tensor" and is_for_gpu:
-            return self._to(func(*args, **kwargs | {"device": None}), GPU)
+            return self._to(func(*args, **kwargs | {"device": None}), self._device)
         is_there = is_for_gpu or any(isinstance(value, OnGpu) for value in args)
-        if getattr(kwargs.get("generator"), "is_on_gpu", is_there) != is_there:
+        generator = kwargs.get("generator")
+        if generator is not None and self._is_ours(generator.device) != is_there:
             raise RuntimeError(f"Expected a generator for the other device ({name})")
         if is_for_gpu:
             kwargs["device"] = _META
         return func(*args, **kwargs)
+
+    def _is_ours(self, device):
+        return torch.device(device).type == self._device.type
 
     def _to(self, tensor, *args, **kwargs):
         if args and isinstance(args[0], torch.Tensor):
@@ -235,12 +261,13 @@ class _Requests(TorchFunctionMode):
         is_so = layout is None or tensor.is_contiguous(memory_format=layout)
         if is_there and is_so and not is_copied:
             return tensor
-        self._compute.brings_back = device.type != "cuda"
+        is_for_gpu = self._is_ours(device)
+        self._compute.brings_back = not is_for_gpu
         try:
             return _ATEN._to_copy(
                 tensor,
                 dtype=dtype,
-                device=_META if device.type == "cuda" else device,
+                device=_META if is_for_gpu else device,
                 memory_format=layout,
             )
         finally:
@@ -248,13 +275,19 @@ class _Requests(TorchFunctionMode):
 
 
 @contextmanager
-def a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory | RealMemory]:
+def a_gpu(
+    monkeypatch: pytest.MonkeyPatch, kind: Kind = "cuda"
+) -> Iterator[Memory | RealMemory]:
     """Be a machine with a GPU that torch can use: by itself, or else pretended."""
-    if torch.cuda.is_available():
-        yield RealMemory()
-        torch.cuda.set_per_process_memory_fraction(1.0)
+    has_one = {"cuda": torch.cuda, "mps": torch.backends.mps}[kind].is_available()
+    if has_one:
+        memory = RealMemory(kind)
+        try:
+            yield memory
+        finally:
+            memory.lift()
         return
-    memory = Memory()
+    memory = Memory(kind)
     with monkeypatch.context() as patch, _pretended(patch, memory):
         yield memory
 
@@ -263,8 +296,39 @@ def a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory | RealMemory]:
 def _there(memory: Memory) -> Iterator[None]:
     """Compute on the pretended GPU, in this thread."""
     compute = _Compute(memory)
-    with _Requests(compute), compute:
+    with _Requests(compute, memory.device), compute:
         yield
+
+
+def _say(monkeypatch: pytest.MonkeyPatch, memory: Memory) -> None:
+    """Have torch say that the GPU is there."""
+    if memory.device.type == "mps":
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+        answers = {
+            "recommended_max_memory": 8 * 2**30,
+            "driver_allocated_memory": 2**30,
+            "empty_cache": None,
+            "synchronize": None,
+        }
+    else:
+        monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: memory.peak)
+        answers = {
+            "is_available": True,
+            "is_initialized": True,
+            "device_count": 1,
+            "current_device": 0,
+            "get_device_name": "Pretended GPU",
+            "get_device_capability": (9, 0),
+            "is_bf16_supported": True,
+            "mem_get_info": (8 * 2**30, 8 * 2**30),
+            "get_arch_list": ["sm_90"],
+            "device": nullcontext(),
+            "empty_cache": None,
+            "synchronize": None,
+        }
+    here = torch.mps if memory.device.type == "mps" else torch.cuda
+    for name, answer in answers.items():
+        monkeypatch.setattr(here, name, lambda *_, _a=answer, **__: _a)
 
 
 @contextmanager
@@ -274,22 +338,7 @@ def _pretended(monkeypatch: pytest.MonkeyPatch, memory: Memory) -> Iterator[None
     def autocast_here(_device_type: str, **settings: Any) -> Any:
         return autocast("cpu", **settings)
 
-    for name, answer in {
-        "is_available": True,
-        "is_initialized": True,
-        "device_count": 1,
-        "current_device": 0,
-        "get_device_name": "Pretended GPU",
-        "get_device_capability": (9, 0),
-        "is_bf16_supported": True,
-        "mem_get_info": (8 * 2**30, 8 * 2**30),
-        "get_arch_list": ["sm_90"],
-        "device": nullcontext(),
-        "empty_cache": None,
-        "synchronize": None,
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, lambda *_, _a=answer, **__: _a)
-    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: memory.peak)
+    _say(monkeypatch, memory)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
     monkeypatch.setattr(torch, "Generator", Generator)
     monkeypatch.setattr(torch, "autocast", autocast_here)

@@ -17,19 +17,20 @@ SHORT = ["--epochs", 2, "--batch-size", 8, "--precision", "float32"]
 NOISY = [*SHORT, "--noise", 0.3, "--cutout", 0.3]
 
 
-@pytest.fixture
-def on_both(ectkd, monkeypatch, tmp_path):
+@pytest.fixture(params=["cuda", "mps"])
+def on_both(ectkd, monkeypatch, tmp_path, request):
     """Run a command on the processor and on a GPU; return whether to compare them."""
 
     def call(*command, out="run"):
         here = ectkd(*command, "--device", "cpu", "--out", tmp_path / "cpu" / out)
         assert here.code == 0, here.err
-        with a_gpu(monkeypatch) as memory:
-            there = ectkd(*command, "--device", "cuda", "--out", tmp_path / "gpu" / out)
+        with a_gpu(monkeypatch, kind) as memory:
+            there = ectkd(*command, "--device", kind, "--out", tmp_path / "gpu" / out)
         assert there.code == 0, there.err
         assert memory.peak > 0  # it was really there
         return memory.is_pretended
 
+    kind = request.param
     (tmp_path / "cpu").mkdir()
     (tmp_path / "gpu").mkdir()
     return call
@@ -136,17 +137,20 @@ def test_suspects_are_listed(on_both, work, tmp_path):
         assert here.read_text() == there.read_text()
 
 
-def test_networks_are_timed(ectkd, monkeypatch):
-    with a_gpu(monkeypatch):
-        answer = ectkd("models", "--box", 24, "--time", "--device", "cuda", "--json")
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_networks_are_timed(ectkd, monkeypatch, kind):
+    with a_gpu(monkeypatch, kind):
+        answer = ectkd("models", "--box", 24, "--time", "--device", kind, "--json")
     assert answer.code == 0, answer.err
     assert all(row["ms_per_subtomogram"] > 0 for row in answer.json["models"])
 
 
-def test_doctor_tells_what_a_gpu_can_do(ectkd, monkeypatch):
-    with a_gpu(monkeypatch):
+@pytest.mark.parametrize("name", ["cuda:0", "mps"])
+def test_doctor_tells_what_a_gpu_can_do(ectkd, monkeypatch, name):
+    with a_gpu(monkeypatch, name.removesuffix(":0")):
         answer = ectkd("doctor", "--json")
-    [found] = [f for f in answer.json["findings"] if f["what"].startswith("cuda:0: ")]
+    findings = answer.json["findings"]
+    [found] = [f for f in findings if f["what"].startswith(f"{name}: ")]
     assert found["verdict"] == "good", found
     assert "a convolution, forward and backward, is right" in found["text"]
     assert "GiB free" in found["text"]

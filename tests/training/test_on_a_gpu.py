@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tests.a_gpu import GPU, MIXED_DEVICES, a_gpu
+from tests.a_gpu import MIXED_DEVICES, a_gpu
 from torch import nn
 
 from napari_ectkd.events import EpochEnd, Finished, Noted
@@ -26,9 +26,9 @@ EVERYTHING = {
 }
 
 
-@pytest.fixture
-def gpu(monkeypatch):
-    with a_gpu(monkeypatch) as memory:
+@pytest.fixture(params=["cuda", "mps"])
+def gpu(monkeypatch, request):
+    with a_gpu(monkeypatch, request.param) as memory:
         yield memory
 
 
@@ -65,38 +65,49 @@ def warnings_of(events):
 def test_tensors_of_two_devices_do_not_meet(gpu):
     """What the tests below rest on."""
     here = torch.ones(3, 4)
-    there = here.to(GPU)
-    assert there.device == GPU
-    assert there.is_cuda
+    there = here.to(gpu.device)
+    assert there.device == gpu.device
     for wrong in (
         lambda: there + here,
         lambda: here @ there.T,
         lambda: torch.cat([here, there]),
-        lambda: here[torch.tensor([0], device=GPU)],
-        lambda: torch.randn(3, generator=torch.Generator(GPU)),
-        lambda: torch.randn(3, generator=torch.Generator(), device=GPU),
+        lambda: here[torch.tensor([0], device=gpu.device)],
+        lambda: torch.randn(3, generator=torch.Generator(gpu.device)),
+        lambda: torch.randn(3, generator=torch.Generator(), device=gpu.device),
     ):
         with pytest.raises(RuntimeError, match=MIXED_DEVICES):
             wrong()
     with pytest.raises((TypeError, RuntimeError)):
         there.numpy()
-    assert (there + here[0, 0]).device == GPU  # a number may
-    assert there[torch.tensor([0])].device == GPU
+    assert (there + here[0, 0]).device == gpu.device  # a number may
+    assert there[torch.tensor([0])].device == gpu.device
+    if gpu.device.type == "mps":
+        with pytest.raises(TypeError, match="float64"):
+            there.double()
     np.testing.assert_array_equal((there * 2).cpu().numpy(), 2 * here.numpy())
 
 
 def test_the_kernel_that_doctor_runs(gpu):
-    difference, _ = try_kernel(GPU)
+    difference, _ = try_kernel(gpu.device)
     assert difference < 1e-2
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_a_run_ends_as_on_the_processor(learn, monkeypatch, precision):
+@pytest.mark.parametrize(
+    ("kind", "precision"),
+    [
+        ("cuda", "float32"),
+        ("cuda", "bfloat16"),
+        ("cuda", "float16"),
+        ("mps", "float32"),
+        ("mps", "bfloat16"),
+    ],
+)
+def test_a_run_ends_as_on_the_processor(learn, monkeypatch, kind, precision):
     settings = EVERYTHING | {"precision": precision, "epochs": 3, "batch_size": 4}
     stream, here = learn("here", device="cpu", **settings)
     list(stream)
-    with a_gpu(monkeypatch) as memory:
-        stream, there = learn("there", device="cuda", **settings)
+    with a_gpu(monkeypatch, kind) as memory:
+        stream, there = learn("there", device=kind, **settings)
         events = list(stream)
     assert isinstance(events[-1], Finished)
     assert not [text for text in warnings_of(events) if "label" not in text]
@@ -109,7 +120,7 @@ def test_a_run_ends_as_on_the_processor(learn, monkeypatch, precision):
 
 def test_a_run_that_is_resumed_ends_as_one_never_interrupted(learn, gpu):
     settings = {"model": "forgetful", "precision": "float16", "epochs": 3}
-    settings |= {"batch_size": 4, "validation_fraction": 0, "device": "cuda"}
+    settings |= {"batch_size": 4, "validation_fraction": 0, "device": gpu.device.type}
     stream, whole = learn("whole", **settings)
     list(stream)
     stream, part = learn("part", **settings)
@@ -127,7 +138,7 @@ def test_a_run_that_is_resumed_ends_as_one_never_interrupted(learn, gpu):
 @pytest.mark.usefixtures("plain")
 def test_out_of_memory_on_the_gpu(learn, gpu):
     """What did not fit is really given back, or its halves would not fit either."""
-    settings = {"model": "plain", "device": "cuda", "validation_fraction": 0}
+    settings = {"model": "plain", "device": gpu.device.type, "validation_fraction": 0}
     settings |= {"epochs": 2, "batch_size": 16}
     stream, whole = learn("whole", **settings)
     list(stream)

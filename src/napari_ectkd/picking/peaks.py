@@ -111,7 +111,8 @@ def centered(response: Tensor, positions: Tensor, radius: float) -> Tensor:
             total = weights.sum(dim=1)
             mean = (weights * indices).sum(dim=1) / total.clamp(min=1e-30)
             moved = torch.where(total > 0, mean, now) - start
-            length = moved.norm(dim=1, keepdim=True).clamp(min=1e-30)
+            length = torch.linalg.vector_norm(moved, dim=1, keepdim=True)
+            length = length.clamp(min=1e-30)
             now = start + moved * (radius / length).clamp(max=1)
         parts.append(now)
     return torch.cat(parts)

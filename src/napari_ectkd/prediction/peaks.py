@@ -126,8 +126,10 @@ def find_candidates(
     lows, highs = torch.tensor(core, device=peaks.device).T
     is_mine = ((here >= lows) & (here < highs)).all(dim=1)
     height = evidence[tuple(peaks.T)]
-    # p ≥ least is log p/(1−p) ≥ log least/(1−least), and exactly so.
-    is_mine &= torch.sigmoid(height.double()) >= least_confidence
+    # p ≥ least is log p/(1−p) ≥ log least/(1−least), and exactly so. On the CPU, since
+    # Apple's GPUs know no float64.
+    is_sure = torch.sigmoid(height.cpu().double()) >= least_confidence
+    is_mine &= is_sure.to(peaks.device)
     peaks = peaks[is_mine]
     if NONE in classes:
         evidence = presence(logits, classes, temperature)
