@@ -8,6 +8,7 @@ from napari_ectkd.devices import (
     allocator_environment,
     choose_device,
     choose_precision,
+    compiler_problem,
     list_devices,
     mps_environment,
     used_memory,
@@ -159,3 +160,9 @@ def test_threads_are_as_many_as_cores_are_idle(monkeypatch):
     assert threads(*[100] * 8) == "1"
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert devices.thread_environment() == {}
+
+
+def test_over_several_gpus_nothing_is_compiled():
+    assert "several GPUs" in compiler_problem(torch.device("cuda", 0), 2)
+    assert "several" not in compiler_problem(torch.device("cuda", 0), 1)
+    assert "several" not in compiler_problem(CPU, 2)

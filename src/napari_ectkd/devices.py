@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from napari_ectkd.errors import ConfigError
+from napari_ectkd.errors import ConfigError, DeviceWarning
 
 if TYPE_CHECKING:
     import torch
@@ -97,14 +98,13 @@ def choose_device(name: str) -> torch.device:
     Raises
     ------
     ConfigError
-        If this machine has no such device.
+        If this machine has no such device, or it is Apple's GPU and computes wrongly;
+        for `auto` that is a `DeviceWarning`.
     """
     import torch
 
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda:0")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return _fastest_device()
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -117,6 +117,29 @@ def choose_device(name: str) -> torch.device:
             f"no device {name!r} on this machine; it has {', '.join(known)} (`ectkd "
             "doctor` says why a GPU may be missing)"
         )
+    if device.type == "mps":
+        from napari_ectkd.kernels import check_kernels
+
+        check_kernels(device)
+    return device
+
+
+def _fastest_device() -> torch.device:
+    """Return the device that computes fastest, of those that compute rightly."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda:0")
+    if not torch.backends.mps.is_available():
+        return torch.device("cpu")
+    from napari_ectkd.kernels import check_kernels
+
+    device = torch.device("mps")
+    try:
+        check_kernels(device)
+    except ConfigError as error:
+        warnings.warn(str(error), DeviceWarning, stacklevel=3)
+        return torch.device("cpu")
     return device
 
 
@@ -193,8 +216,11 @@ def free_memory(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
-def compiler_problem(device: torch.device) -> str:
-    """Return why `torch.compile` cannot work on a device, or nothing."""
+def compiler_problem(device: torch.device, n_workers: int = 1) -> str:
+    """Return why `torch.compile` cannot work on devices of a kind, or nothing."""
+    if device.type == "cuda" and n_workers > 1:
+        # Batch normalization over several of them: pytorch/pytorch#107372, #156680.
+        return "networks that are trained on several GPUs cannot be compiled"
     if device.type == "cuda":
         from importlib.util import find_spec
 

@@ -30,5 +30,9 @@ class FileMissingError(EctkdError, FileNotFoundError):
     """A file or folder that is not there."""
 
 
+class DeviceWarning(UserWarning):
+    """A device that is here and is not computed on, and why."""
+
+
 class WriteError(EctkdError, OSError):
     """A file or folder that cannot be written."""

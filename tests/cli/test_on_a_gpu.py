@@ -51,7 +51,7 @@ def assert_same_weights(folder, other, *, path="run"):
     one, two = (load_file(Run(f / path).best_path) for f in (folder, other))
     assert one.keys() == two.keys()
     for key in one:
-        torch.testing.assert_close(two[key], one[key], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(two[key], one[key], rtol=1e-2, atol=1e-3)
 
 
 def assert_same_table(folder, other, name):
@@ -152,5 +152,5 @@ def test_doctor_tells_what_a_gpu_can_do(ectkd, monkeypatch, name):
     findings = answer.json["findings"]
     [found] = [f for f in findings if f["what"].startswith(f"{name}: ")]
     assert found["verdict"] == "good", found
-    assert "a convolution, forward and backward, is right" in found["text"]
+    assert "a small network, forward and backward, is right" in found["text"]
     assert "GiB free" in found["text"]

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from napari_ectkd.events import Cancel, Finished
+from napari_ectkd.kernels import Trial
 from napari_ectkd.training import doctor
 from napari_ectkd.training.cuda import Cuda, ask_cuda, explain_cuda, explain_error
 from napari_ectkd.training.doctor import (
     Finding,
     examine,
     read_window_report,
-    try_kernel,
 )
 
 NONE = Cuda(None, None, (), False)
@@ -20,19 +20,14 @@ TOO_OLD = "The NVIDIA driver on your system is too old (found version 11040)."
 UNKNOWN = "CUDA unknown error - this may be due to an incorrectly set up environment"
 
 
-def test_a_real_kernel_runs_and_is_right():
-    difference, seconds = try_kernel(torch.device("cpu"))
-    assert difference < 1e-4
-    assert seconds > 0
-
-
 def test_a_device_that_computes_nonsense_is_found(monkeypatch):
     device = next(d for d in doctor.list_devices() if d.name == "cpu")
-    monkeypatch.setattr(doctor, "try_kernel", lambda _: (0.5, 0.001))
+    monkeypatch.setattr(doctor, "try_kernels", lambda _: Trial(0.5, 0.001))
     found = doctor._device(device, NONE)
     assert found.verdict == "bad"
     assert "wrong by 50%" in found.text
-    monkeypatch.setattr(doctor, "try_kernel", lambda _: (float("nan"), 0.001))
+    nonsense = Trial(float("nan"), 0.001)
+    monkeypatch.setattr(doctor, "try_kernels", lambda _: nonsense)
     assert doctor._device(device, NONE).verdict == "bad"
 
 
@@ -96,7 +91,21 @@ def test_the_driver_is_asked(tmp_path, monkeypatch, script, driver, gpus, proble
     assert (found.driver, found.gpus, found.driver_problem) == (driver, gpus, problem)
 
 
-@pytest.mark.parametrize("cuda", [NONE, Cuda("13.0", "570", ("H100",), True)])
+def test_a_slow_cudnn_is_said():
+    [found] = explain_cuda(Cuda("12.8", "570", ("H100",), True, cudnn=91002))
+    assert found.verdict == "note"
+    assert "cuDNN 9.10 is slow" in found.text
+
+
+@pytest.mark.parametrize(
+    "cuda",
+    [
+        NONE,
+        Cuda("13.0", "570", ("H100",), True),
+        Cuda("13.0", "570", ("H100",), True, cudnn=92400),
+        Cuda("12.6", "570", ("H100",), True, cudnn=90501),
+    ],
+)
 def test_where_nothing_is_wrong_nothing_is_said(cuda):
     assert explain_cuda(cuda) == []
 

@@ -11,9 +11,9 @@ from tests.a_gpu import MIXED_DEVICES, a_gpu
 from torch import nn
 
 from napari_ectkd.events import EpochEnd, Finished, Noted
+from napari_ectkd.kernels import try_kernels
 from napari_ectkd.models import teachers
 from napari_ectkd.models.registry import MODELS, ModelSpec
-from napari_ectkd.training.doctor import try_kernel
 
 EVERYTHING = {
     "noise": 0.3,
@@ -87,9 +87,8 @@ def test_tensors_of_two_devices_do_not_meet(gpu):
     np.testing.assert_array_equal((there * 2).cpu().numpy(), 2 * here.numpy())
 
 
-def test_the_kernel_that_doctor_runs(gpu):
-    difference, _ = try_kernel(gpu.device)
-    assert difference < 1e-2
+def test_its_kernels_are_right(gpu):
+    assert try_kernels(gpu.device).difference < 0.02
 
 
 @pytest.mark.parametrize(
@@ -114,7 +113,8 @@ def test_a_run_ends_as_on_the_processor(learn, monkeypatch, kind, precision):
     losses = [e.metrics["loss"] for e in events if isinstance(e, EpochEnd)]
     assert len(losses) == 3
     assert np.isfinite(losses).all()
-    if memory.is_pretended:  # a real one has other noise, and sums in another order
+    # A real one has other noise and sums in another order, as Apple's layout does.
+    if memory.is_pretended and kind == "cuda":
         assert_close(here, there)
 
 

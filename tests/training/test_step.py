@@ -293,11 +293,11 @@ def test_a_network_is_compiled_if_asked_and_possible(greedy, learn, monkeypatch)
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
     problem = "there is no C++ compiler on this machine"
-    monkeypatch.setattr(loop, "compiler_problem", lambda _: problem)
+    monkeypatch.setattr(loop, "compiler_problem", lambda *_: problem)
     stream, plain = learn("plain", **settings)
     assert f"not compiled: {problem}" in warnings_of(stream)
     assert not compiled
-    monkeypatch.setattr(loop, "compiler_problem", lambda _: "")
+    monkeypatch.setattr(loop, "compiler_problem", lambda *_: "")
     stream, run = learn("compiled", **settings)
     assert not [text for text in warnings_of(stream) if "compiled" in text]
     assert [type(model) for model in compiled] == [Greedy]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from napari_ectkd.devices import is_out_of_memory
-from napari_ectkd.errors import DataError, EctkdError
+from napari_ectkd.errors import DataError, DeviceWarning, EctkdError
 from napari_ectkd.events import (
     Cancel,
     Cancelled,
@@ -60,7 +60,7 @@ def drive(
         job.begin(was_queued=was_queued)
     cancel = job.cancel() if job is not None else Cancel()
     try:
-        with _signals_request(cancel), console, _torch_warnings(job, console):
+        with _signals_request(cancel), console, _warnings_of_a_gpu(job, console):
             for event in make_stream(cancel):
                 _log(job, event)
                 if isinstance(event, Finished):
@@ -90,12 +90,12 @@ def _log(job: JobFolder | None, event: Event) -> None:
 
 
 @contextmanager
-def _torch_warnings(job: JobFolder | None, console: Console) -> Iterator[None]:
-    """Say what torch warns of a GPU that lacks an operator, or cannot be used."""
+def _warnings_of_a_gpu(job: JobFolder | None, console: Console) -> Iterator[None]:
+    """Say what is warned of a GPU that lacks an operator, or cannot be used."""
     show = warnings.showwarning
 
     def say(message: Warning | str, *where: Any, **more: Any) -> None:
-        text = _of_a_gpu(str(message).strip().split("\n", 1)[0])
+        text = _of_a_gpu(message)
         if not text:
             show(message, *where, **more)
             return
@@ -108,11 +108,12 @@ def _torch_warnings(job: JobFolder | None, console: Console) -> Iterator[None]:
         yield
 
 
-def _of_a_gpu(warning: str) -> str:
-    """Return a warning of torch's in our words, if it is about a GPU."""
-    if "fall back to run on the CPU" in warning:
-        return warning
-    _, is_it, reason = warning.partition("CUDA initialization: ")
+def _of_a_gpu(warning: Warning | str) -> str:
+    """Return a warning in our words, if it is about a GPU."""
+    text = str(warning).strip().split("\n", 1)[0]
+    if "fall back to run on the CPU" in text or isinstance(warning, DeviceWarning):
+        return text
+    _, is_it, reason = text.partition("CUDA initialization: ")
     if not is_it:
         return ""
     reason = re.split(r"\.? \(Triggered|\. | - ", reason, maxsplit=1)[0]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from napari_ectkd.kernels import layout_of
+from napari_ectkd.models.inference import to_device
 from napari_ectkd.models.registry import build_model
 
 if TYPE_CHECKING:
@@ -75,11 +77,8 @@ def time_models(
     """
     generator = torch.Generator().manual_seed(0)
     volumes = torch.randn(batch_size, 1, *(box_px,) * 3, generator=generator)
-    volumes = volumes.to(device, memory_format=torch.channels_last_3d)
-    ready = [
-        m.eval().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        for m in models
-    ]
+    volumes = volumes.to(device, memory_format=layout_of(device))
+    ready = [to_device(m.eval(), device) for m in models]
     seconds: list[list[float]] = [[] for _ in ready]
     for turn in range(rounds + 2):
         for model, times in zip(ready, seconds, strict=True):

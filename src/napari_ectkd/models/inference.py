@@ -11,6 +11,7 @@ from napari_ectkd.dataset.augment import IDENTITY, rotate
 from napari_ectkd.devices import free_memory, is_out_of_memory
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import Noted, Progress
+from napari_ectkd.kernels import layout_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
 def to_volumes(batch: NDArray[np.float32], device: torch.device) -> Tensor:
     """Return `(b, n, n, n)` subtomograms as `(b, 1, n, n, n)` on a device."""
     volumes = torch.from_numpy(batch)[:, None]
-    return volumes.to(device, memory_format=torch.channels_last_3d)
+    return volumes.to(device, memory_format=layout_of(device))
 
 
 def to_device(model: nn.Module, device: torch.device) -> nn.Module:
     """Return a model on a device, in the layout that 3D convolutions like best."""
-    return model.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
+    return model.to(device, memory_format=layout_of(device))  # type: ignore[call-overload, no-any-return]
 
 
 def half_of(n: int) -> int:

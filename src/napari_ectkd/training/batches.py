@@ -13,6 +13,7 @@ from napari_ectkd.dataset.augment import Augmentation
 from napari_ectkd.dataset.degrade import noise_spectrum
 from napari_ectkd.dataset.subtomograms import NO_TARGET
 from napari_ectkd.io.picks import NONE
+from napari_ectkd.kernels import layout_of
 from napari_ectkd.models.inference import to_volumes
 from napari_ectkd.training.defaults import steps_per_epoch
 from napari_ectkd.training.objective import Batch
@@ -114,7 +115,7 @@ class Loaded:
     def part(self, part: slice) -> Batch:
         """Return some of it on the device, varied as it was drawn for the whole."""
         volumes = self.volumes[part].to(
-            self.device, memory_format=torch.channels_last_3d, non_blocking=True
+            self.device, memory_format=layout_of(self.device), non_blocking=True
         )
         return Batch(
             self.augmentation.apply(volumes, self.draws[part]),

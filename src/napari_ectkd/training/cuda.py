@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from napari_ectkd.training.finding import Finding
 
+_SLOW_IN_3D, _FAST_AGAIN = 91000, 91500
 _GET_TORCH = "as https://pytorch.org/get-started says"
 
 
@@ -38,6 +39,8 @@ class Cuda:
         Why `nvidia-smi` knows no driver though it is there, in its own words.
     is_hidden
         Whether `CUDA_VISIBLE_DEVICES` keeps all GPUs from this process.
+    cudnn
+        The version of cuDNN (91002 for 9.10.2).
     """
 
     built_for: str | None
@@ -48,6 +51,7 @@ class Cuda:
     problem: str = ""
     driver_problem: str = ""
     is_hidden: bool = False
+    cudnn: int | None = None
 
 
 def ask_cuda() -> Cuda:
@@ -65,6 +69,7 @@ def ask_cuda() -> Cuda:
         "" if is_available else _problem(),
         driver_problem,
         os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"),
+        torch.backends.cudnn.version() if is_available else None,  # type: ignore[no-untyped-call]
     )
 
 
@@ -99,9 +104,9 @@ def _driver() -> tuple[str | None, tuple[str, ...], str]:
 
 
 def explain_cuda(cuda: Cuda) -> list[Finding]:
-    """Return why there are GPUs that torch cannot use, if there are."""
+    """Return why torch cannot use GPUs that are there, or not well."""
     if cuda.is_available:
-        return []
+        return _explain_cudnn(cuda)
     if cuda.driver:
         return [_explain_gpus(cuda, ", ".join(cuda.gpus))]
     if "No devices were found" in cuda.driver_problem:
@@ -120,6 +125,22 @@ def explain_cuda(cuda: Cuda) -> list[Finding]:
         "without an NVIDIA GPU that is right, with one, install its driver"
     )
     return [Finding("CUDA", "note", text)]
+
+
+def _explain_cudnn(cuda: Cuda) -> list[Finding]:
+    """Say so if this cuDNN is one of those that are slow in 3D.
+
+    In half precision they take several times the time and the memory of others, and
+    very large inputs came out wrong (pytorch/pytorch#166122, #166643, #163539).
+    """
+    if cuda.cudnn is None or not _SLOW_IN_3D <= cuda.cudnn < _FAST_AGAIN:
+        return []
+    major, minor = cuda.cudnn // 10000, cuda.cudnn % 10000 // 100
+    text = (
+        f"cuDNN {major}.{minor} is slow in 3D convolutions in half precision: update "
+        "torch, or cuDNN to 9.15 or later (pip install -U nvidia-cudnn-cu12)"
+    )
+    return [Finding("cuDNN", "note", text)]
 
 
 def _explain_gpus(cuda: Cuda, names: str) -> Finding:

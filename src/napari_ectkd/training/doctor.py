@@ -2,8 +2,8 @@
 
 A device that is listed is not yet one that computes: a driver older than the CUDA that
 torch was built for, or a GPU that it has no kernels for, shows in the first convolution
-alone. So one is run, forward and backward, and its gradients are compared with the
-processor's.
+alone. So a small network is run, forward and backward, and its gradients are compared
+with the processor's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 import warnings
 from typing import TYPE_CHECKING
 
@@ -22,21 +21,18 @@ from napari_ectkd.devices import (
     mps_environment,
 )
 from napari_ectkd.events import Finished, Progress
+from napari_ectkd.kernels import try_kernels
 from napari_ectkd.training.cuda import ask_cuda, explain_cuda, explain_error
 from napari_ectkd.training.finding import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    import torch
-
     from napari_ectkd.devices import Device
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.training.cuda import Cuda
 
 _WINDOW_SECONDS = 90
-_TOLERANCE = 1e-2
-"""Relative; GPUs multiply in TF32, with 10 bits."""
 
 
 def examine(*, cancel: Cancel) -> Iterator[Event]:
@@ -56,7 +52,7 @@ def _examine(cancel: Cancel) -> Generator[Event, None, None]:
         # That is explained here.
         warnings.filterwarnings("ignore", "CUDA initialization")
         devices, cuda = list_devices(), ask_cuda()
-    stages = [*(f"a convolution on {d.title}" for d in devices), "napari and OpenGL"]
+    stages = [*(f"a small network on {d.title}" for d in devices), "napari and OpenGL"]
     findings += explain_cuda(cuda)
     for number, device in enumerate(devices):
         cancel.check()
@@ -71,40 +67,6 @@ def _examine(cancel: Cancel) -> Generator[Event, None, None]:
             "is_good": all(finding.verdict != "bad" for finding in findings),
         }
     )
-
-
-def try_kernel(device: torch.device) -> tuple[float, float]:
-    """Run a 3D convolution forward and backward on a device.
-
-    Returns
-    -------
-    difference
-        Largest difference of its gradient from the processor's in double precision,
-        relative to the largest gradient.
-    seconds
-        Of a run after the first.
-    """
-    import torch
-    from torch.nn import functional
-
-    generator = torch.Generator().manual_seed(0)
-    volumes = torch.randn(4, 8, 24, 24, 24, generator=generator)
-    kernel = torch.randn(16, 8, 3, 3, 3, generator=generator)
-
-    def gradient(where: torch.device, dtype: torch.dtype) -> torch.Tensor:
-        weight = kernel.to(where, dtype).requires_grad_()
-        loss = functional.conv3d(volumes.to(where, dtype), weight, padding=1).relu()
-        loss.mean().backward()  # type: ignore[no-untyped-call]
-        assert weight.grad is not None
-        return weight.grad.detach().cpu().double()
-
-    expected = gradient(torch.device("cpu"), torch.float64)
-    found = gradient(device, torch.float32)
-    start = time.perf_counter()
-    gradient(device, torch.float32)
-    seconds = time.perf_counter() - start
-    difference = (found - expected).abs().max() / expected.abs().max()
-    return float(difference), seconds
 
 
 def _versions() -> Finding:
@@ -128,18 +90,19 @@ def _device(device: Device, cuda: Cuda) -> Finding:
     what = f"{device.name}: {device.title}"
     where = torch.device(device.name)
     try:
-        difference, seconds = try_kernel(where)
-    except (RuntimeError, NotImplementedError) as error:
+        trial = try_kernels(where)
+    except (RuntimeError, NotImplementedError, TypeError) as error:
         return Finding(what, "bad", explain_error(error, device.name, cuda))
-    if not difference < _TOLERANCE:
+    if not trial.is_right:
         return Finding(
             what,
             "bad",
-            f"a convolution is wrong by {difference:.0%}: the device or its driver is "
-            "broken; compute on another",
+            f"a small network is wrong by {trial.difference:.0%}: the device, its "
+            "driver or torch is at fault; compute on another",
         )
     free = device.free_bytes
-    parts = [f"a convolution, forward and backward, is right ({1000 * seconds:.0f} ms)"]
+    ms = 1000 * trial.seconds
+    parts = [f"a small network, forward and backward, is right ({ms:.0f} ms)"]
     parts += [] if free is None else [f"{free / 2**30:.1f} GiB free"]
     precision = choose_precision(where, "auto")
     parts.append("in float32" if precision is None else f"fastest in {precision}")

@@ -139,7 +139,7 @@ def fit(
         yield _save_examples(batches, material, config, run)
     learning = model
     if config.compile:
-        if problem := compiler_problem(device):
+        if problem := compiler_problem(device, workers.n):
             yield Noted(text=f"not compiled: {problem}", is_warning=True)
         else:
             learning = torch.compile(model)  # type: ignore[assignment]

@@ -24,6 +24,7 @@ from napari_ectkd.dataset.split import Split
 from napari_ectkd.errors import ConfigError, DataError
 from napari_ectkd.events import Noted, Progress
 from napari_ectkd.io.picks import NONE
+from napari_ectkd.kernels import layout_of
 from napari_ectkd.models.inference import to_volumes
 from napari_ectkd.simulation.noise import check_fit
 from napari_ectkd.simulation.settings_file import fingerprint, read_settings
@@ -228,7 +229,7 @@ class StreamBatches:
             made = [some.voxels for some in self._simulator.make(classes, seed)]
             volumes = self._normalized(torch.cat(made))[:, None]
             # Laid out once, and not each time that it is shown.
-            volumes = volumes.contiguous(memory_format=torch.channels_last_3d)
+            volumes = volumes.contiguous(memory_format=layout_of(self._device))
         targets = torch.from_numpy(self._stream.order[classes])
         return _Pool(volumes, targets.to(self._made_on))
 
