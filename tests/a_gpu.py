@@ -340,6 +340,10 @@ def _pretended(monkeypatch: pytest.MonkeyPatch, memory: Memory) -> Iterator[None
 
     _say(monkeypatch, memory)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    # Whether kernels are being recorded, which a torch with CUDA asks its driver.
+    for name in ("_accelerator_graph_capture", "_cuda_graph_capture"):
+        check = f"{name}_health_check"
+        monkeypatch.setattr(torch.optim.Optimizer, check, lambda _: None, raising=False)
     monkeypatch.setattr(torch, "Generator", Generator)
     monkeypatch.setattr(torch, "autocast", autocast_here)
     # Wrappers cannot be made of tensors without version counters.
