@@ -124,6 +124,25 @@ def test_a_tomogram_is_swept(on_both, work, compact, tmp_path, more):
         assert_same_table(tmp_path / "cpu", tmp_path / "gpu", "found.star")
 
 
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_a_sweep_that_runs_out_of_memory_finds_the_same(
+    ectkd, monkeypatch, work, compact, tmp_path, kind
+):
+    command = ["sweep", work / "tomo.mrc", "--model", compact, "--device", kind]
+    command += ["--precision", "float32", "--min-confidence", 0, "--stride", 2]
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    with a_gpu(monkeypatch, kind) as memory:
+        answer = ectkd(*command, "--out", tmp_path / "whole" / "found.star")
+        assert answer.code == 0, answer.err
+        memory.limit_to(memory.peak // 3)
+        answer = ectkd(*command, "--out", tmp_path / "parts" / "found.star")
+    assert answer.code == 0, answer.err
+    if memory.is_pretended:  # a real one gives out memory in large blocks
+        assert "not enough memory: going on with smaller tiles" in answer.err
+        assert_same_table(tmp_path / "whole", tmp_path / "parts", "found.star")
+
+
 def test_particles_are_picked(on_both, work, tmp_path):
     command = ["pick", work / "tomo.mrc", "--diameter", 250, "--no-invert"]
     if on_both(*command, out="picks.star"):
