@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torch.utils.flop_counter import FlopCounterMode
 
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.models import cost
@@ -32,6 +33,14 @@ def test_the_papers_networks_have_their_size_and_cost(name):
         parameters, abs=5e3
     )
     assert count_macs(name, 23, 40) == pytest.approx(macs, abs=0.6e6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_macs_are_those_that_torch_counts(name):
+    box = max(MODELS[name].min_box, 32)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        build_model(name, 5, box).eval()(torch.empty(1, 1, box, box, box))
+    assert count_macs(name, 5, box) == counter.get_total_flops() // 2
 
 
 def macs_of_convolutions(layers, box):

@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
 from napari_ectkd.kernels import layout_of
 from napari_ectkd.models.inference import to_device
@@ -18,7 +18,7 @@ from napari_ectkd.models.registry import build_model
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
 MACS_PER_BYTE = 5.4
 """Multiply-accumulates that take as long as moving one byte of an activation. Fitted to
@@ -32,19 +32,14 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_macs(name: str, n_classes: int, box_px: int) -> int:
-    """Return the multiply-accumulates of one subtomogram, counted as the network runs.
+    """Return the multiply-accumulates of one subtomogram.
 
     Raises
     ------
     ConfigError
         As `build_model`.
     """
-    with torch.device("meta"):
-        model = build_model(name, n_classes, box_px).eval()
-        volume = torch.empty(1, 1, box_px, box_px, box_px)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model(volume)
-    return int(counter.get_total_flops() // 2)
+    return forecast(name, n_classes, box_px).macs
 
 
 def time_models(
@@ -152,16 +147,22 @@ class Forecast:
 def forecast(name: str, n_classes: int, box_px: int) -> Forecast:
     """Return what a network will cost; nothing is computed, only shapes.
 
+    Torch's own counter of operations is not for windows: with a torch for CUDA it loads
+    Triton, whose LLVM and that of Mesa's OpenGL end the process when they meet.
+
     Raises
     ------
     ConfigError
         As `build_model`.
     """
-    moved = []
+    moved, macs = [], []
 
     def look(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if not list(layer.children()):
-            moved.append(4 * (sum(x.numel() for x in inputs) + output.numel()))
+        if list(layer.children()):
+            return
+        moved.append(4 * (sum(x.numel() for x in inputs) + output.numel()))
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
+            macs.append(output.numel() * layer.weight[0].numel())
 
     with torch.device("meta"), torch.no_grad():
         model = build_model(name, n_classes, box_px).eval()
@@ -171,7 +172,7 @@ def forecast(name: str, n_classes: int, box_px: int) -> Forecast:
         hook.remove()
     return Forecast(
         count_parameters(model),
-        count_macs(name, n_classes, box_px),
+        sum(macs),
         sum(moved),
         max(moved),
     )
