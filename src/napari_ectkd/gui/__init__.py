@@ -5,3 +5,7 @@ layers and back, `jobs` runs commands as processes; forms and tables edit one th
 each, `*_panel` has a panel a task, and `studio` joins them. `contributions` is what
 napari's manifest names, `view` opens a window from the command line.
 """
+
+from napari_ectkd.gui.triton_guard import keep_triton_out
+
+keep_triton_out()
