@@ -1,7 +1,11 @@
+from contextlib import nullcontext
+
 import psutil
 import pytest
 import torch
 
+from napari_ectkd import devices, kernels
+from napari_ectkd.cuda import Cuda
 from napari_ectkd.devices import (
     ALLOCATOR,
     Device,
@@ -9,23 +13,25 @@ from napari_ectkd.devices import (
     choose_device,
     choose_precision,
     compiler_problem,
+    is_out_of_memory,
     list_devices,
     mps_environment,
     used_memory,
 )
-from napari_ectkd.errors import ConfigError
+from napari_ectkd.errors import ConfigError, DeviceWarning
 from napari_ectkd.events import Cancel
+from napari_ectkd.kernels import Trial
 from napari_ectkd.training import doctor
-from napari_ectkd.training.cuda import Cuda
+from napari_ectkd.training.workers import choose_worker_device
 
 CPU = torch.device("cpu")
 
 
 def test_the_processor_is_always_there_and_last():
-    devices = list_devices()
-    assert devices[-1].name == "cpu"
-    assert 0 < devices[-1].free_bytes <= psutil.virtual_memory().total
-    assert len({device.name for device in devices}) == len(devices)
+    found = list_devices()
+    assert found[-1].name == "cpu"
+    assert 0 < found[-1].free_bytes <= psutil.virtual_memory().total
+    assert len({device.name for device in found}) == len(found)
 
 
 def test_auto_is_the_first_of_the_list():
@@ -44,15 +50,141 @@ def test_a_device_that_is_not_there_is_an_error(name):
     assert "\n" not in str(error.value)
 
 
-def test_cuda_alone_is_the_first_one(monkeypatch):
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """Be a machine with two GPUs; return which of them had to compute."""
+    tried = []
+
+    def try_kernels(device):
+        tried.append(str(device))
+        return Trial(0.001, 1)
+
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (index, 8))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
+    monkeypatch.setattr(kernels, "try_kernels", try_kernels)
+    monkeypatch.setattr(kernels, "_problem", kernels._problem.__wrapped__)
+    return tried
+
+
+def test_cuda_alone_is_the_first_one(two_gpus, monkeypatch):
+    # Asking a GPU for its memory takes some of it.
+    monkeypatch.delattr(torch.cuda, "mem_get_info")
     assert choose_device("cuda") == torch.device("cuda:0")
     assert choose_device("cuda:1") == torch.device("cuda:1")
     assert choose_device("auto") == torch.device("cuda:0")
-    assert [d.title for d in list_devices()][:2] == ["GPU 0", "GPU 1"]
+    assert two_gpus == ["cuda:0", "cuda:1", "cuda:0"]
+    assert choose_device("cpu") == CPU
+    assert two_gpus == ["cuda:0", "cuda:1", "cuda:0"]
+
+
+def test_gpus_are_listed(two_gpus, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (index, 8))
+    found = list_devices()
+    assert [d.title for d in found][:2] == ["GPU 0", "GPU 1"]
+    assert [d.free_bytes for d in found][:2] == [0, 1]
+    assert not two_gpus
+
+
+def test_each_process_takes_its_own_gpu_and_looks_at_no_other(two_gpus, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: two_gpus.append(index))
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    for local, index in (("0", 0), ("1", 1), ("3", 1)):
+        monkeypatch.setenv("LOCAL_RANK", local)
+        for name in ("auto", "cuda"):
+            two_gpus.clear()
+            assert choose_worker_device(name) == torch.device("cuda", index)
+            assert two_gpus == [index, f"cuda:{index}"]
+    assert choose_worker_device("cpu") == CPU
+
+
+def test_a_gpu_without_kernels_is_not_taken(two_gpus, monkeypatch):
+    def fail(_):
+        raise RuntimeError("CUDA error: no kernel image is available for execution")
+
+    monkeypatch.setattr(kernels, "try_kernels", fail)
+    cuda = Cuda("13.0", "580.1", ("GTX",), True, ("sm_80", "sm_90"))
+    monkeypatch.setattr(kernels, "ask_cuda", lambda: cuda)
+    with pytest.warns(DeviceWarning, match=r"cuda:0 is of no use: .*sm_80, sm_90"):
+        assert choose_device("auto") == CPU
+    with pytest.raises(ConfigError, match="cuda:1 is of no use"):
+        choose_device("cuda:1")
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_on_windows_a_gpu_does_not_take_the_machine_s_memory(monkeypatch):
+    limits = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (3, 4))
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda *a: limits.append(a)
+    )
+    stay = devices._stay_in_its_memory.__wrapped__
+    monkeypatch.setattr(devices, "_stay_in_its_memory", stay)
+    choose_device("cuda:1")
+    assert not limits
+    for system in ("win32", "linux"):
+        monkeypatch.setattr(devices.sys, "platform", system)
+        choose_device("cuda:1")
+        assert limits == [(0.75, torch.device("cuda:1"))]
+        limits.clear()
+        monkeypatch.setattr("platform.release", lambda: "5.15-microsoft-standard-WSL2")
+
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize(
+    ("name", "capability", "has_bfloat16", "expected"),
+    [
+        ("NVIDIA H100 PCIe", (9, 0), True, torch.bfloat16),
+        ("NVIDIA TITAN V", (7, 0), False, torch.float16),
+        ("Tesla T4", (7, 5), False, torch.float16),
+        ("NVIDIA GeForce GTX 1650", (7, 5), False, None),
+        ("NVIDIA T1000 8GB", (7, 5), False, None),
+        ("NVIDIA GeForce GTX 1080", (6, 1), False, None),
+    ],
+)
+def test_the_precision_that_pays_on_a_gpu(
+    monkeypatch, name, capability, has_bfloat16, expected
+):
+    def is_supported(*, including_emulation):
+        assert not including_emulation
+        return has_bfloat16
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 92400)
+    gpu = torch.device("cuda:0")
+    assert choose_precision(gpu, "auto") == expected
+    assert choose_precision(gpu, "float16") == torch.float16
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
+    with pytest.warns(DeviceWarning, match="this cuDNN is slow"):
+        assert choose_precision(gpu, "auto") is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        RuntimeError("Invalid buffer size: 8.00 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"),
+    ],
+)
+def test_what_says_that_memory_is_short(error):
+    assert is_out_of_memory(error)
+
+
+def test_what_does_not():
+    assert not is_out_of_memory(RuntimeError("CUDA error: illegal memory access"))
+    assert not is_out_of_memory(ValueError("out of memory"))
 
 
 @pytest.fixture
@@ -142,8 +274,6 @@ def test_the_allocators_environment(monkeypatch):
 def test_threads_are_as_many_as_cores_are_idle(monkeypatch):
     import psutil
 
-    from napari_ectkd import devices
-
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 8 if logical else 4)
     monkeypatch.setattr(
@@ -164,5 +294,18 @@ def test_threads_are_as_many_as_cores_are_idle(monkeypatch):
 
 def test_over_several_gpus_nothing_is_compiled():
     assert "several GPUs" in compiler_problem(torch.device("cuda", 0), 2)
-    assert "several" not in compiler_problem(torch.device("cuda", 0), 1)
     assert "several" not in compiler_problem(CPU, 2)
+
+
+def test_what_compiling_for_a_gpu_needs(monkeypatch):
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert compiler_problem(gpu) == "Triton is not installed"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (6, 1))
+    assert "too old" in compiler_problem(gpu)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert "no C compiler" in compiler_problem(gpu)
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    assert compiler_problem(gpu) == ""

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
+from napari_ectkd.cuda import is_slow_in_3d
 from napari_ectkd.errors import ConfigError, DeviceWarning
 
 if TYPE_CHECKING:
     import torch
 
+_WITHOUT_TENSOR_CORES = re.compile(
+    r"GTX 16[356]0|MX450|\bT(400|500|550|600|1000|1200|2000)\b"
+)
+"""Of GPUs of compute capability 7.5, whose float16 is slow and known to turn to NaN."""
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 ALLOCATOR = (
@@ -22,6 +29,14 @@ ALLOCATOR = (
 """Settings of glibc's allocator that keep large activations from being mapped and
 unmapped by the kernel in each step, two thirds of the time of a training step on a CPU.
 They count from a process's start."""
+
+
+_NO_MEMORY = (
+    *("out of memory", "can't allocate memory", "not enough memory"),
+    *("ALLOC_FAILED", "Invalid buffer size", "unable to find an engine to execute"),
+)
+"""What torch, CUDA's libraries and Metal say of it, each in another kind of error.
+Where memory is short cuDNN finds no way to compute."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +51,14 @@ class Device:
 def list_devices() -> list[Device]:
     """Return the devices of this machine, the fastest first.
 
-    GPUs whose driver torch cannot use are left out: `training.cuda` explains them.
+    GPUs whose driver torch cannot use are left out: `training.cuda_findings` explains
+    them.
     """
     import torch
 
-    # The count alone would come from a driver that is too old, too.
-    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    devices = [_gpu(index) for index in range(n_gpus)]
-    if torch.backends.mps.is_available():
+    gpus = _gpus()
+    devices = [_gpu(index) for index in range(len(gpus) - ("mps" in gpus))]
+    if "mps" in gpus:
         # The GPU shares the machine's memory; what Metal recommends is the limit.
         free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
         devices.append(Device("mps", "Apple GPU", max(0, int(free))))
@@ -98,49 +113,74 @@ def choose_device(name: str) -> torch.device:
     Raises
     ------
     ConfigError
-        If this machine has no such device, or it is Apple's GPU and computes wrongly;
-        for `auto` that is a `DeviceWarning`.
+        If this machine has no such device, or it does not compute rightly; for `auto`
+        that is a `DeviceWarning`.
     """
     import torch
 
+    # The processor's advice is for GPUs that are broken: none is asked for.
+    if name == "cpu":
+        return torch.device("cpu")
+    gpus = _gpus()
     if name == "auto":
-        return _fastest_device()
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    known = [d.name for d in list_devices()]
-    if device is not None and device.type == "cuda" and device.index is None:
-        device = torch.device("cuda:0")
-    if device is None or str(device) not in known:
+        return _fastest_device(gpus)
+    name = "cuda:0" if name == "cuda" else name
+    if name not in gpus:
+        known = ", ".join([*gpus, "cpu"])
         raise ConfigError(
-            f"no device {name!r} on this machine; it has {', '.join(known)} (`ectkd "
-            "doctor` says why a GPU may be missing)"
+            f"no device {name!r} on this machine; it has {known} (`ectkd doctor` says "
+            "why a GPU may be missing)"
         )
-    if device.type == "mps":
-        from napari_ectkd.kernels import check_kernels
-
-        check_kernels(device)
-    return device
+    return _checked(torch.device(name))
 
 
-def _fastest_device() -> torch.device:
+def _gpus() -> list[str]:
+    """Return the GPUs by name, the fastest first, and use none of their memory."""
+    import torch
+
+    # The count alone would come from a driver that is too old, too.
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    has_apple_s = torch.backends.mps.is_available()
+    return [*(f"cuda:{index}" for index in range(n_gpus)), *["mps"] * has_apple_s]
+
+
+def _fastest_device(gpus: list[str]) -> torch.device:
     """Return the device that computes fastest, of those that compute rightly."""
     import torch
 
-    if torch.cuda.is_available():
-        return torch.device("cuda:0")
-    if not torch.backends.mps.is_available():
+    if not gpus:
         return torch.device("cpu")
+    try:
+        return _checked(torch.device(gpus[0]))
+    except ConfigError as error:
+        warnings.warn(str(error), DeviceWarning, stacklevel=4)
+        return torch.device("cpu")
+
+
+def _checked(device: torch.device) -> torch.device:
+    """Return a GPU that has proved to compute rightly."""
     from napari_ectkd.kernels import check_kernels
 
-    device = torch.device("mps")
-    try:
-        check_kernels(device)
-    except ConfigError as error:
-        warnings.warn(str(error), DeviceWarning, stacklevel=3)
-        return torch.device("cpu")
+    check_kernels(device)
+    if device.type == "cuda":
+        _stay_in_its_memory(device)
     return device
+
+
+@cache
+def _stay_in_its_memory(device: torch.device) -> None:
+    """Run out of memory where a GPU's is full, as we can deal with.
+
+    On Windows, and Linux within it, NVIDIA's driver takes the machine's memory instead,
+    and computing slows down many times without a word.
+    """
+    import platform
+
+    import torch
+
+    if sys.platform == "win32" or "microsoft" in platform.release().lower():
+        free, total = torch.cuda.mem_get_info(device)
+        torch.cuda.set_per_process_memory_fraction(free / total, device)
 
 
 def choose_precision(device: torch.device, precision: Precision) -> torch.dtype | None:
@@ -148,7 +188,8 @@ def choose_precision(device: torch.device, precision: Precision) -> torch.dtype 
 
     `auto` takes bfloat16 where the hardware multiplies it: there it is faster, and
     needs no scaling of the loss. GPUs with tensor cores that are too old for it
-    (compute capability 7) take float16.
+    (compute capability 7) take float16. Where half precision is known to be slow or
+    wrong, that is float32.
     """
     import torch
 
@@ -159,6 +200,8 @@ def choose_precision(device: torch.device, precision: Precision) -> torch.dtype 
     if precision == "float16":
         return torch.float16
     if device.type == "cuda":
+        if _is_slow_in_half(device):
+            return None
         # Asked otherwise, torch says yes where it only emulates bfloat16.
         with torch.cuda.device(device):
             if torch.cuda.is_bf16_supported(including_emulation=False):
@@ -170,6 +213,22 @@ def choose_precision(device: torch.device, precision: Precision) -> torch.dtype 
         if found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"):
             return torch.bfloat16
     return None
+
+
+def _is_slow_in_half(device: torch.device) -> bool:
+    """Return whether half precision is no good on a GPU."""
+    import torch
+
+    version = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    if torch.version.hip is None and is_slow_in_3d(version):
+        warnings.warn(
+            "this cuDNN is slow in half precision, so that float32 is taken: update "
+            "torch to be faster",
+            DeviceWarning,
+            stacklevel=4,
+        )
+        return True
+    return bool(_WITHOUT_TENSOR_CORES.search(torch.cuda.get_device_name(device)))
 
 
 def used_memory(device: torch.device) -> int:
@@ -190,17 +249,10 @@ def used_memory(device: torch.device) -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory, of any device, is short."""
-    # For processors and on a Mac torch raises a plain RuntimeError. By its name, since
-    # the error may be that torch does not load.
-    said = (
-        *("can't allocate memory", "DefaultCPUAllocator: not enough memory"),
-        "MPS backend out of memory",
-    )
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and any(t in str(error) for t in said))
-    )
+    # By its name, since the error may be that torch does not load.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(t in str(error) for t in _NO_MEMORY)
 
 
 def free_memory(device: torch.device) -> None:
@@ -222,16 +274,32 @@ def compiler_problem(device: torch.device, n_workers: int = 1) -> str:
         # Batch normalization over several of them: pytorch/pytorch#107372, #156680.
         return "networks that are trained on several GPUs cannot be compiled"
     if device.type == "cuda":
-        from importlib.util import find_spec
-
-        return "" if find_spec("triton") else "Triton is not installed"
+        return _triton_problem(device)
     if device.type == "cpu":
-        import shutil
-
-        known = [os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl"]
-        has_one = any(shutil.which(name) for name in known if name)
+        has_one = _has_program(os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl")
         return "" if has_one else "there is no C++ compiler on this machine"
     return f"there is no compiler for {device.type}"
+
+
+def _triton_problem(device: torch.device) -> str:
+    """Return why networks cannot be compiled for an NVIDIA GPU, or nothing."""
+    from importlib.util import find_spec
+
+    import torch
+
+    if not find_spec("triton"):
+        return "Triton is not installed"
+    if torch.cuda.get_device_capability(device) < (7, 0):
+        return "the GPU is too old for Triton"
+    if not _has_program(os.environ.get("CC", ""), "gcc", "clang", "cl"):
+        return "there is no C compiler on this machine, which Triton needs"
+    return ""
+
+
+def _has_program(*names: str) -> bool:
+    import shutil
+
+    return any(shutil.which(name) for name in names if name)
 
 
 def thread_environment() -> dict[str, str]:

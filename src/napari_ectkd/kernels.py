@@ -1,7 +1,7 @@
 """The kernels of a device: the layout they work in, and whether they are right.
 
-A device that is listed is not yet one that computes rightly: a driver may be older than
-the CUDA that torch was built for, and on Apple's GPUs 3D convolutions have come out
+A device that is listed is not yet one that computes rightly: a driver may be too old, a
+torch without kernels for the GPU, and on Apple's GPUs 3D convolutions have come out
 wrong without a word, in one layout (pytorch/pytorch#141471) or the other (#197114).
 """
 
@@ -14,6 +14,7 @@ from functools import cache
 import torch
 from torch import nn
 
+from napari_ectkd.cuda import ask_cuda, explain_error
 from napari_ectkd.errors import ConfigError
 
 TOLERANCE = 0.1
@@ -80,8 +81,8 @@ def check_kernels(device: torch.device) -> None:
     problem = _problem(device)
     if problem:
         raise ConfigError(
-            f"{device} cannot be trusted: {problem}; macOS, a driver or torch is at "
-            "fault. Compute on the processor (--device cpu); `ectkd doctor` looks again"
+            f"{device} is of no use: {problem}. Compute on the processor (--device "
+            "cpu); `ectkd doctor` looks again"
         )
 
 
@@ -90,8 +91,11 @@ def _problem(device: torch.device) -> str:
     try:
         trial = try_kernels(device)
     except (RuntimeError, NotImplementedError, TypeError) as error:
-        return str(error).strip().split("\n", 1)[0]
-    return "" if trial.is_right else f"a network is wrong by {trial.difference:.0%}"
+        return explain_error(error, str(device), ask_cuda())
+    if trial.is_right:
+        return ""
+    wrong = f"a small network is wrong by {trial.difference:.0%}"
+    return f"{wrong}, for which the system, the driver or torch is at fault"
 
 
 def _gradients(device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
@@ -102,10 +106,13 @@ def _gradients(device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
             nn.Conv3d(1, 8, 3, padding=1, bias=False),
             nn.BatchNorm3d(8),
             nn.ReLU(),
-            nn.Conv3d(8, 32, 3, stride=2, padding=1, bias=False),
+            nn.Conv3d(8, 32, 3, stride=2, bias=False),
             nn.BatchNorm3d(32),
             nn.ReLU(),
-            nn.Conv3d(32, 32, 3, padding=1, bias=False),
+            nn.MaxPool3d(2, stride=1),
+            nn.Conv3d(32, 32, 3, dilation=2, bias=False),
+            nn.ReLU(),
+            nn.Conv3d(32, 32, 1),
             nn.Flatten(2),
         )
         volumes = torch.randn(4, 1, 16, 16, 16)

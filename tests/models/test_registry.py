@@ -182,6 +182,23 @@ def test_the_compact_student_sees_nothing_outside_its_window():
     assert seen[inside].mean() > 0.9
 
 
+def test_networks_that_do_not_fit_are_timed_with_fewer_subtomograms(monkeypatch):
+    asked = []
+
+    def timed(call, _):
+        n = len(call())
+        asked.append(n)
+        if n > 2:
+            raise RuntimeError("CUDA error: out of memory")
+        return float(n)
+
+    monkeypatch.setattr(cost, "_timed", timed)
+    model = build_model("compact", 3, 32)
+    found = time_models([model], 32, torch.device("cpu"), batch_size=8, rounds=1)
+    assert asked == [8, 4, 2, 2, 2]
+    assert found == [1000.0]
+
+
 def test_times_are_medians_of_each_network_in_turn(monkeypatch):
     models = [build_model(name, 3, 32) for name in ("compact", "student3")]
     seconds = {models[0]: [90, 90, 1, 2, 30], models[1]: [90, 90, 4, 6, 5]}

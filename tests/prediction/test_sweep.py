@@ -23,6 +23,7 @@ from napari_ectkd.models.checkpoint import (
 from napari_ectkd.models.registry import build_model
 from napari_ectkd.prediction.config import ClassifyConfig, SweepConfig
 from napari_ectkd.prediction.picks import classify_picks
+from napari_ectkd.prediction.scorers import PatchScorer
 from napari_ectkd.prediction.sweep import sweep_tomogram
 from napari_ectkd.prediction.tile_search import SweepFiles
 
@@ -384,6 +385,35 @@ def test_a_tile_that_is_too_large_is_halved(
     monkeypatch.setattr(SweepScorer, "__call__", with_none)
     with pytest.raises(DataError, match="out of memory even for a small part"):
         sweep(write_model(), opened())
+
+
+def test_boxes_that_do_not_fit_at_once_are_fewer(write_model, opened, monkeypatch):
+    model, info = load_checkpoint(write_model())
+    voxels = np.random.default_rng(0).normal(size=(30, 30, 30)).astype(np.float32)
+    cpu = torch.device("cpu")
+    expected = PatchScorer(model, info, 2, cpu, None, 64)(voxels)
+    score = type(model).forward
+    asked = []
+
+    def with_little_memory(self, volumes):
+        asked.append(len(volumes))
+        if len(volumes) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return score(self, volumes)
+
+    monkeypatch.setattr(type(model), "forward", with_little_memory)
+    model, _ = load_checkpoint(write_model())
+    found = PatchScorer(model, info, 2, cpu, None, 16)(voxels)
+    torch.testing.assert_close(found, expected)
+    assert asked[:3] == [16, 8, 4]
+    assert set(asked[3:]) == {4}
+
+
+def test_apple_s_gpus_are_used_by_one_thread(monkeypatch):
+    from napari_ectkd.prediction.tile_work import n_workers
+
+    assert n_workers(torch.device("mps")) == 1
+    assert n_workers(torch.device("cuda:0")) == 2
 
 
 def test_a_bug_in_a_tile_is_no_want_of_memory(write_model, opened, sweep, monkeypatch):

@@ -75,8 +75,10 @@ def drive(
         raise
     except Exception as error:
         if is_out_of_memory(error):
+            said = str(error).strip().split("\n", 1)[0]
             advice = (
-                f"out of memory on the device ({error}); take a smaller --batch-size"
+                f"out of memory on the device ({said}); take a smaller --batch-size or "
+                "--tile, where there is one, or compute on the processor (--device cpu)"
             )
             _log(job, Failed(message=advice))
             raise DataError(advice) from error

@@ -51,7 +51,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
         ge=1,
         le=1000,
         description="how often each of these is shown, augmented anew; default: once "
-        "on an NVIDIA GPU, else four times",
+        "on an NVIDIA GPU if all are imaged alike, else four times",
     )
     normalize: Literal["auto", "data", "subtomogram"] = Field(
         "auto",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_ectkd.devices import choose_device, choose_precision
+from napari_ectkd.devices import choose_precision
 from napari_ectkd.evaluation.agreement import agreement
 from napari_ectkd.evaluation.calibration import calibrate, softmax
 from napari_ectkd.evaluation.metrics import calibration_error
@@ -15,6 +15,7 @@ from napari_ectkd.models.checkpoint import checkpoint_path
 from napari_ectkd.models.cost import count_macs, count_parameters, time_models
 from napari_ectkd.models.inference import to_device
 from napari_ectkd.training.loop import score_logits, validation_logits
+from napari_ectkd.training.workers import choose_worker_device
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -59,7 +60,7 @@ def compare(
         which is `teachers`: their mean logits, calibrated likewise, for the sum of
         their costs. `agreement` then too: see `evaluation.agreement`.
     """
-    device = choose_device(config.device)
+    device = choose_worker_device(config.device)
     networks = [
         (t.name, "teacher", t.judged, t.info, t.path, t.order(material.classes))
         for t in teachers

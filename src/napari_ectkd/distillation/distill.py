@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_ectkd.devices import choose_device
 from napari_ectkd.distillation.baseline import learn_baseline, with_baseline
 from napari_ectkd.distillation.comparison import compare
 from napari_ectkd.distillation.lessons import prepare_lesson, with_unlabeled
@@ -15,7 +14,7 @@ from napari_ectkd.models.registry import find_model
 from napari_ectkd.runs import members_of
 from napari_ectkd.training.learner import Learner
 from napari_ectkd.training.train import prepare
-from napari_ectkd.training.workers import rank_from_environment
+from napari_ectkd.training.workers import choose_worker_device, rank_from_environment
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -62,7 +61,7 @@ def distill(
     """
     if not teachers:
         raise ConfigError("no teacher to learn from (--teacher RUN)")
-    choose_device(config.device)
+    choose_worker_device(config.device)
     find_model(config.model or "compact")
     if is_resumed:
         run.check_resumable()

@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from napari_ectkd.dataset.sources import load_dataset
-from napari_ectkd.devices import choose_device
 from napari_ectkd.distillation.distill import distill
 from napari_ectkd.distillation.front import (
     mark_front,
@@ -38,6 +37,7 @@ from napari_ectkd.models.checkpoint import load_checkpoint
 from napari_ectkd.models.cost import time_models
 from napari_ectkd.models.registry import find_model, model_names
 from napari_ectkd.runs import Run, members_of
+from napari_ectkd.training.workers import choose_worker_device
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -96,7 +96,7 @@ def search(
             "a search compares students on the validation part; give it one "
             "(--validation-fraction)"
         )
-    choose_device(config.device)
+    choose_worker_device(config.device)
     for path in teachers:
         load_teacher(path)
     return _search(teachers, data_config, config, how, run, cancel)
@@ -341,7 +341,7 @@ def _measure(
     asked = [member for path in teachers for member in members_of(path)]
     students = [trial_run(run, n).path for n in first.values()]
     models = [load_checkpoint(path)[0] for path in (*asked, *students)]
-    times = time_models(models, box_px, choose_device(config.device))
+    times = time_models(models, box_px, choose_worker_device(config.device))
     by_name = dict(zip(first, times[len(asked) :], strict=True))
     for row in rows:
         row["ms_per_subtomogram"] = by_name[row["model"]]

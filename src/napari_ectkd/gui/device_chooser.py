@@ -78,12 +78,13 @@ class DeviceChooser(ChoiceEdit):
 def ask_devices() -> list[Device]:
     """Return the devices of this machine.
 
-    Asking CUDA for its free memory takes some of it for as long as the process lives:
-    a process of its own asks, since napari may stay open for days.
+    Asking CUDA takes some of its memory for as long as the process lives, and all
+    threads wait for a GPU that wakes up or hangs: a process of its own asks, since
+    napari may stay open for days.
     """
     import torch
 
-    if torch.cuda.is_available():
+    if torch.version.cuda or torch.version.hip:
         try:
             done = subprocess.run(
                 [sys.executable, "-P", "-c", _LIST_DEVICES],
@@ -95,7 +96,7 @@ def ask_devices() -> list[Device]:
             )
             *_, answer = done.stdout.splitlines()
             return [Device(**facts) for facts in json.loads(answer)]
-        except (subprocess.TimeoutExpired, ValueError):
+        except (subprocess.TimeoutExpired, OSError, ValueError):
             # Asked here, CUDA might hang here too.
             return [Device("cpu", device_title(torch.device("cpu")), None)]
     return list_devices()

@@ -131,9 +131,21 @@ class Job(QObject):
                 process.wait(seconds)
             except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
                 self.kill()
-                process.wait(seconds)
+                self._wait_for(process, seconds)
         while self.is_active and not self._lives():
             self._poll()
+
+    def _wait_for(
+        self, process: psutil.Process | subprocess.Popen[bytes], seconds: float
+    ) -> None:
+        """Wait for the end of a process that was killed, and leave it if it lingers.
+
+        That of a GPU's memory may take its time.
+        """
+        try:
+            process.wait(seconds)
+        except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
+            self.detach()
 
     def detach(self) -> None:
         """Follow the job no longer, and leave its process running."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from napari_ectkd.devices import free_memory, is_out_of_memory
 from napari_ectkd.kernels import layout_of
-from napari_ectkd.models.inference import to_device
+from napari_ectkd.models.inference import half_of, to_device
 from napari_ectkd.models.registry import build_model
 
 if TYPE_CHECKING:
@@ -64,16 +65,34 @@ def time_models(
     device
         Where to run.
     batch_size
-        Subtomograms in one call.
+        Subtomograms in one call; fewer, for all networks, if they do not fit.
     rounds
         Calls that count, after two that warm up.
     dtype
         For autocast; None for float32.
     """
+    ready = [to_device(m.eval(), device) for m in models]
+    while True:
+        try:
+            return _times(ready, box_px, device, batch_size, rounds, dtype)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        batch_size = half_of(batch_size)
+        free_memory(device)
+
+
+def _times(
+    ready: Sequence[nn.Module],
+    box_px: int,
+    device: torch.device,
+    batch_size: int,
+    rounds: int,
+    dtype: torch.dtype | None,
+) -> list[float]:
     generator = torch.Generator().manual_seed(0)
     volumes = torch.randn(batch_size, 1, *(box_px,) * 3, generator=generator)
     volumes = volumes.to(device, memory_format=layout_of(device))
-    ready = [to_device(m.eval(), device) for m in models]
     seconds: list[list[float]] = [[] for _ in ready]
     for turn in range(rounds + 2):
         for model, times in zip(ready, seconds, strict=True):

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from napari_ectkd.dataset.normalize import normalize_each
+from napari_ectkd.devices import free_memory, is_out_of_memory
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.models.folding import folded
-from napari_ectkd.models.inference import to_device, to_volumes
+from napari_ectkd.models.inference import half_of, to_device, to_volumes
 from napari_ectkd.models.sweepable import Sweepable
 
 if TYPE_CHECKING:
@@ -152,17 +153,36 @@ class PatchScorer:
             boxes = boxes.unfold(axis, self.window_px, self.stride)
         shape = boxes.shape[:3]
         places = torch.cartesian_prod(*(torch.arange(n) for n in shape))
-        kind = self._device.type
-        parts = []
-        for batch in torch.split(places, self._batch):
+        parts: list[Tensor] = []
+        done = 0
+        while done < len(places):
+            batch = places[done : done + self._batch]
             patches = boxes[tuple(batch.T)].numpy()
             if self._is_each:
                 patches = normalize_each(patches)
+            scores = self._score(patches)
+            if scores is None:
+                # Smaller tiles would not help: they hold more boxes than a batch.
+                self._batch = half_of(len(batch))
+                free_memory(self._device)
+                continue
+            parts.append(scores)
+            done += len(batch)
+        return torch.cat(parts).T.reshape(-1, *shape)
+
+    def _score(self, patches: NDArray[np.float32]) -> Tensor | None:
+        """Return the logits `(b, k)` of some boxes, None if memory is short."""
+        kind = self._device.type
+        try:
             with (
                 torch.inference_mode(),
                 torch.autocast(
                     kind, dtype=self._dtype, enabled=self._dtype is not None
                 ),
             ):
-                parts.append(self._model(to_volumes(patches, self._device)).float())
-        return torch.cat(parts).T.reshape(-1, *shape)
+                scores: Tensor = self._model(to_volumes(patches, self._device)).float()
+                return scores
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None

@@ -33,8 +33,14 @@ FEWEST_POSITIONS = 512
 
 
 def n_workers(device: torch.device) -> int:
-    """Return how many tiles are worked on at once; on a GPU one reads, one computes."""
-    return min(torch.get_num_threads(), MOST_WORKERS) if device.type == "cpu" else 2
+    """Return how many tiles are worked on at once; for CUDA one reads, one computes.
+
+    Apple's GPUs take work from one thread alone: from two, torch ends the process
+    (pytorch/pytorch#197805).
+    """
+    if device.type == "cpu":
+        return min(torch.get_num_threads(), MOST_WORKERS)
+    return 2 if device.type == "cuda" else 1
 
 
 class TileWork(Generic[_Result]):

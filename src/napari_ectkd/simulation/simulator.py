@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from napari_ectkd.simulation.imaging import Imaging
     from napari_ectkd.simulation.scenes import Scenes
 
-_MOST_VOXELS = 2**21
-"""Of a batch on a CPU, padded: the intermediate arrays of more leave the caches."""
-_MOST_ON_CPU = 16
-_MOST_ON_GPU = 64
+_MOST_VOXELS = {"cpu": 2**21, "cuda": 2**26}
+"""Of a batch, padded: on a CPU the intermediate arrays of more leave the caches, on a
+GPU each of so many takes 256 MB."""
+_MOST = {"cpu": 16, "cuda": 64}
+"""Subtomograms in a batch."""
 _PER_IMAGING = 64
 """Subtomograms imaged alike where imaging is drawn: it takes time to prepare."""
 
@@ -87,6 +88,8 @@ class Simulator:
     ----------
     snr
         By class, with the imaging and the SNR in the middle of their ranges.
+    is_drawn
+        Whether subtomograms are not all imaged alike: imaging is prepared by the CPU.
     """
 
     def __init__(
@@ -108,7 +111,8 @@ class Simulator:
             name: v / self._level if self._is_common else config.snr
             for name, v in variances.items()
         }
-        self._imaging = None if _is_drawn(config) else make_imaging(config)
+        self.is_drawn = _is_drawn(config)
+        self._imaging = None if self.is_drawn else make_imaging(config)
 
     def make(
         self, classes: NDArray[np.int64], seed: np.random.SeedSequence
@@ -159,11 +163,10 @@ class Simulator:
         return cropped(imaging.signal(wide), box)
 
     def _batch_size(self) -> int:
-        if self._device.type != "cpu":
-            return _MOST_ON_GPU
-        fitting = _MOST_VOXELS // padded(self._config.box) ** 3
+        kind = self._device.type
+        fitting = _MOST_VOXELS[kind] // padded(self._config.box) ** 3
         # A power of two, so that imaging is drawn at the start of a batch.
-        return 1 << min(max(fitting, 1), _MOST_ON_CPU).bit_length() - 1
+        return 1 << min(max(fitting, 1), _MOST[kind]).bit_length() - 1
 
     def _on_device(self, values: NDArray) -> torch.Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(self._device)

@@ -14,6 +14,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING
 
+from napari_ectkd.cuda import ask_cuda, explain_error
 from napari_ectkd.devices import (
     choose_precision,
     compiler_problem,
@@ -22,15 +23,15 @@ from napari_ectkd.devices import (
 )
 from napari_ectkd.events import Finished, Progress
 from napari_ectkd.kernels import try_kernels
-from napari_ectkd.training.cuda import ask_cuda, explain_cuda, explain_error
+from napari_ectkd.training.cuda_findings import explain_cuda
 from napari_ectkd.training.finding import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    from napari_ectkd.cuda import Cuda
     from napari_ectkd.devices import Device
     from napari_ectkd.events import Cancel, Event
-    from napari_ectkd.training.cuda import Cuda
 
 _WINDOW_SECONDS = 90
 
@@ -92,7 +93,9 @@ def _device(device: Device, cuda: Cuda) -> Finding:
     try:
         trial = try_kernels(where)
     except (RuntimeError, NotImplementedError, TypeError) as error:
-        return Finding(what, "bad", explain_error(error, device.name, cuda))
+        why = explain_error(error, device.name, cuda)
+        text = f"{why}; computing on the processor works (--device cpu)"
+        return Finding(what, "bad", text)
     if not trial.is_right:
         return Finding(
             what,

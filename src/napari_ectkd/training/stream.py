@@ -148,9 +148,9 @@ class StreamBatches:
         self._device, self._workers = device, workers
         # Elsewhere the simulation is made by the CPU: not all of it runs on MPS.
         self._made_on = device if device.type == "cuda" else torch.device("cpu")
-        on_gpu = self._made_on.type == "cuda"
-        self._reuse = self._stream.reuse or (1 if on_gpu else REUSE_ON_CPU)
         self._simulator = self._stream.simulator(self._made_on)
+        is_soon_made = self._made_on.type == "cuda" and not self._simulator.is_drawn
+        self._reuse = self._stream.reuse or (1 if is_soon_made else REUSE_ON_CPU)
         spectrum = None
         if config.noise or config.cutout:
             some = material.data.read(np.arange(min(len(material.data), 128)))

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from napari_ectkd.dataset.sources import load_dataset
 from napari_ectkd.dataset.split import split_dataset
-from napari_ectkd.devices import choose_device
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import Finished, Noted
 from napari_ectkd.models.registry import find_model
@@ -17,6 +16,7 @@ from napari_ectkd.training.lesson import Lesson
 from napari_ectkd.training.objective import HardLabels
 from napari_ectkd.training.provenance import fingerprint
 from napari_ectkd.training.stream import prepare_stream
+from napari_ectkd.training.workers import choose_worker_device
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -87,7 +87,7 @@ def _train(
 
 def check_settings(config: LearnConfig) -> None:
     """Raise `ConfigError` if there is no such device or network."""
-    choose_device(config.device)
+    choose_worker_device(config.device)
     if config.model is not None:
         find_model(config.model)
 

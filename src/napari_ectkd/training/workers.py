@@ -127,13 +127,15 @@ def choose_worker_device(name: str) -> torch.device:
         If this machine has no such device.
     """
     local = os.environ.get("LOCAL_RANK")
-    device = choose_device(name)
-    if local is None or device.type != "cuda" or os.environ.get("WORLD_SIZE") == "1":
-        return device
-    # Under SLURM each process may be shown its own GPU alone, as number 0.
-    device = choose_device(f"cuda:{int(local) % torch.cuda.device_count()}")
-    torch.cuda.set_device(device)
-    return device
+    is_one_of_several = local is not None and os.environ.get("WORLD_SIZE") != "1"
+    is_for_cuda = name == "auto" or name.startswith("cuda")
+    if not (is_one_of_several and is_for_cuda and torch.cuda.is_available()):
+        return choose_device(name)
+    # Under SLURM each process may be shown its own GPU alone, as number 0. The others'
+    # are not even looked at, which would take some of their memory.
+    index = int(local or 0) % torch.cuda.device_count()
+    torch.cuda.set_device(index)
+    return choose_device(f"cuda:{index}")
 
 
 def _meeting_place() -> torch.device:

@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -98,6 +99,24 @@ def test_kill_ends_a_worker_that_does_not_listen(job, qtbot, tmp_path, monkeypat
     assert not pid.is_running()
 
 
+def test_a_killed_worker_that_lingers_is_left(job, qtbot, tmp_path, monkeypatch):
+    """As one does whose GPU's memory has to be given back first."""
+    with qtbot.waitSignal(job.progressed):
+        run(job, tmp_path, "hang", monkeypatch)
+    worker = job._popen
+    pid = psutil.Process(worker.pid)
+
+    def wait(seconds):
+        raise subprocess.TimeoutExpired("ectkd", seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "wait", wait)
+        job.stop(0.1)
+    assert not job.is_active
+    worker.wait(10)
+    assert not pid.is_running()
+
+
 def test_another_session_attaches_and_cancels(job, qtbot, tmp_path, monkeypatch):
     with qtbot.waitSignal(job.progressed):
         run(job, tmp_path, "wait", monkeypatch)
@@ -146,6 +165,7 @@ def test_panels_of_a_viewer_share_their_jobs(qtbot):
 def test_stopping_all_leaves_no_process(qtbot, tmp_path, monkeypatch):
     monkeypatch.setattr(Job, "program", [sys.executable, str(WORKER)])
     monkeypatch.setattr("napari_ectkd.gui.open_jobs.STOP_SECONDS", 0.2)
+    before = set(psutil.Process(os.getpid()).children(recursive=True))
     jobs = Jobs.of(ViewerModel())
     job = jobs.job("Training", can_go_on=True)
     with qtbot.waitSignal(job.progressed):
@@ -155,6 +175,6 @@ def test_stopping_all_leaves_no_process(qtbot, tmp_path, monkeypatch):
     living = [
         child
         for child in psutil.Process(os.getpid()).children(recursive=True)
-        if child.status() != psutil.STATUS_ZOMBIE
+        if child not in before and child.status() != psutil.STATUS_ZOMBIE
     ]
     assert not living

@@ -11,10 +11,8 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-from napari_ectkd.training.finding import Finding
-
 _SLOW_IN_3D, _FAST_AGAIN = 91000, 91500
-_GET_TORCH = "as https://pytorch.org/get-started says"
+GET_TORCH = "as https://pytorch.org/get-started says"
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,15 @@ class Cuda:
     driver_problem: str = ""
     is_hidden: bool = False
     cudnn: int | None = None
+
+
+def is_slow_in_3d(cudnn: int | None) -> bool:
+    """Return whether a version of cuDNN is bad at 3D convolutions in half precision.
+
+    They take several times the time and the memory that others take, and very large
+    inputs came out wrong (pytorch/pytorch#166122, #166643, #163539).
+    """
+    return cudnn is not None and _SLOW_IN_3D <= cudnn < _FAST_AGAIN
 
 
 def ask_cuda() -> Cuda:
@@ -103,74 +110,6 @@ def _driver() -> tuple[str | None, tuple[str, ...], str]:
     return lines[0][0], tuple(name for _, name in lines), ""
 
 
-def explain_cuda(cuda: Cuda) -> list[Finding]:
-    """Return why torch cannot use GPUs that are there, or not well."""
-    if cuda.is_available:
-        return _explain_cudnn(cuda)
-    if cuda.driver:
-        return [_explain_gpus(cuda, ", ".join(cuda.gpus))]
-    if "No devices were found" in cuda.driver_problem:
-        return [Finding("CUDA", "note", "the NVIDIA driver finds no GPU")]
-    if cuda.driver_problem:
-        text = (
-            f"the NVIDIA driver does not work ({cuda.driver_problem}): restart the "
-            "machine, as is needed after the driver was updated; if that does not "
-            "help, install the driver again"
-        )
-        return [Finding("CUDA", "bad", text)]
-    if cuda.built_for is None:
-        return []
-    text = (
-        f"torch is built for CUDA {cuda.built_for}, and no NVIDIA driver is here; "
-        "without an NVIDIA GPU that is right, with one, install its driver"
-    )
-    return [Finding("CUDA", "note", text)]
-
-
-def _explain_cudnn(cuda: Cuda) -> list[Finding]:
-    """Say so if this cuDNN is one of those that are slow in 3D.
-
-    In half precision they take several times the time and the memory of others, and
-    very large inputs came out wrong (pytorch/pytorch#166122, #166643, #163539).
-    """
-    if cuda.cudnn is None or not _SLOW_IN_3D <= cuda.cudnn < _FAST_AGAIN:
-        return []
-    major, minor = cuda.cudnn // 10000, cuda.cudnn % 10000 // 100
-    text = (
-        f"cuDNN {major}.{minor} is slow in 3D convolutions in half precision: update "
-        "torch, or cuDNN to 9.15 or later (pip install -U nvidia-cudnn-cu12)"
-    )
-    return [Finding("cuDNN", "note", text)]
-
-
-def _explain_gpus(cuda: Cuda, names: str) -> Finding:
-    """Say why torch cannot use GPUs that the driver knows."""
-    if cuda.built_for is None:
-        text = (
-            f"there is a GPU ({names}), but this torch is built for processors alone: "
-            f"install one with CUDA, {_GET_TORCH}"
-        )
-        return Finding("CUDA", "bad", text)
-    if cuda.is_hidden:
-        text = (
-            f"there is a GPU ({names}), but CUDA_VISIBLE_DEVICES hides it: unset that, "
-            "or ask the scheduler for a GPU"
-        )
-        return Finding("CUDA", "note", text)
-    if "too old" in cuda.problem or "driver combination" in cuda.problem:
-        text = (
-            f"torch is built for CUDA {cuda.built_for}, which driver {cuda.driver} of "
-            f"{names} does not offer: update the driver, or install a torch for an "
-            f"older CUDA, {_GET_TORCH}"
-        )
-        return Finding("CUDA", "bad", text)
-    text = (
-        f"torch cannot use {names} with driver {cuda.driver} ({cuda.problem}): restart "
-        "the machine; if that does not help, install the driver again"
-    )
-    return Finding("CUDA", "bad", text)
-
-
 def explain_error(error: BaseException, device: str, cuda: Cuda) -> str:
     """Return in words why a kernel failed on a device, and what to do."""
     text = str(error).strip().split("\n", 1)[0]
@@ -180,7 +119,7 @@ def explain_error(error: BaseException, device: str, cuda: Cuda) -> str:
         known = ", ".join(cuda.architectures) or "others"
         return (
             f"this torch has no kernels for this GPU (it has them for {known}): "
-            f"install a torch that knows it, {_GET_TORCH}"
+            f"install a torch that knows it, {GET_TORCH}"
         )
     if "driver" in text.lower() and device.startswith("cuda"):
         return (
@@ -194,4 +133,4 @@ def explain_error(error: BaseException, device: str, cuda: Cuda) -> str:
             f"an operator is missing on Apple's GPU ({text}): it falls back to the "
             "processor if PYTORCH_ENABLE_MPS_FALLBACK=1 is set, as `ectkd` does"
         )
-    return f"{text}; computing on the processor works (--device cpu)"
+    return text
