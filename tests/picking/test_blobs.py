@@ -188,6 +188,42 @@ def test_settings_limit_the_picks(crowd):
     assert len(pick(tomogram, diameter=200, threshold=1e6)) == 0
 
 
+def test_where_memory_is_short_tiles_are_halved_and_nothing_is_changed(
+    crowd, monkeypatch
+):
+    tomogram = crowd[0]
+    response = BlobFilter.response
+    most = 10**9
+    sizes = []
+
+    def with_little_memory(self, tomogram, spans, device):
+        sizes.append(np.prod([b - a for a, b in spans]))
+        if sizes[-1] > most:
+            raise RuntimeError("CUDA error: out of memory")
+        return response(self, tomogram, spans, device)
+
+    monkeypatch.setattr(BlobFilter, "response", with_little_memory)
+    whole = pick(tomogram, diameter=200, tile=1000, threshold=1.5)
+    most = max(sizes) - 1
+    config = PickConfig(diameter=200, tile=1000, threshold=1.5, device="cpu")
+    stream = pick_blobs(tomogram, config, cancel=Cancel())
+    events = []
+    while True:
+        try:
+            events.append(next(stream))
+        except StopIteration as end:
+            found = end.value
+            break
+    noted = [event.text for event in events if event.kind == "noted"]
+    assert noted == ["not enough memory: going on with smaller tiles"]
+    assert events[-1].done == events[-1].total > 1
+    np.testing.assert_allclose(found.positions, whole.positions, atol=0.01)
+    np.testing.assert_allclose(found.foreign[SCORE], whole.foreign[SCORE], rtol=1e-3)
+    most = 0
+    with pytest.raises(RuntimeError, match="out of memory"):
+        pick(tomogram, diameter=200)
+
+
 def test_progress_comes_after_each_tile(crowd):
     config = PickConfig(diameter=200, tile=48, device="cpu")
     _, events = drain(pick_blobs(crowd[0], config, cancel=Cancel()))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from napari_ectkd.devices import choose_device
+from napari_ectkd.devices import choose_device, free_memory, is_out_of_memory
 from napari_ectkd.errors import ConfigError, DataError
-from napari_ectkd.events import Progress
+from napari_ectkd.events import Noted, Progress
 from napari_ectkd.io.picks import Picks
 from napari_ectkd.picking.gaussians import BlobFilter
 from napari_ectkd.picking.peaks import centered, local_maxima, refined, strongest_apart
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from napari_ectkd.events import Cancel, Event
@@ -31,6 +33,7 @@ SCORE = "rlnAutopickFigureOfMerit"
 """Foreign column of a pick's height, in robust standard deviations of the response."""
 
 _NOISE_BLOCK = 40  # samples along each axis
+_SMALLEST_TILE = 8  # samples; is not halved any more for want of memory
 _CENTERING = 0.55  # diameters; measured: more loses small particles near large ones
 
 
@@ -98,20 +101,35 @@ def _pick_blobs(
     margin = math.ceil(2 * radius) + 2
     center, deviation = _center_and_deviation(tomogram, blobs, device, cancel)
     least = center + config.threshold * deviation
-    tiles = _tiles(shape, max(1, config.tile // blobs.step))
+    waiting = deque(_tiles(shape, max(1, config.tile // blobs.step)))
     found, heights = [], []
-    for done, spans in enumerate(tiles, start=1):
+    is_short = False
+    while waiting:
         cancel.check()
+        spans = waiting.popleft()
         wider = tuple(
             (max(a - margin, 0), min(b + margin, n))
             for (a, b), n in zip(spans, shape, strict=True)
         )
-        response = blobs.response(tomogram, wider, device)
-        peaks = _peaks(response, wider, spans, least)
-        heights.append(response[tuple(peaks.T)].cpu().numpy().astype(np.float64))
-        samples = centered(response, refined(response, peaks), radius).cpu().numpy()
-        found.append(samples.astype(np.float64) + [a for a, _ in wider])
-        yield Progress(stage="pick", done=done, total=len(tiles))
+        result = None
+        try:
+            result = _centered_peaks(
+                blobs.response(tomogram, wider, device), wider, spans, least, radius
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or _is_small(spans):
+                raise
+        if result is None:  # outside of `except`, whose traceback holds the tensors
+            waiting.extendleft(reversed(_halves(spans)))
+            free_memory(device)
+            if not is_short:
+                yield Noted(text="not enough memory: going on with smaller tiles")
+            is_short = True
+            continue
+        found.append(result[0])
+        heights.append(result[1])
+        done = len(found)
+        yield Progress(stage="pick", done=done, total=done + len(waiting))
     positions = np.concatenate(found) * step
     scores = (np.concatenate(heights) - center) / deviation
     border = config.border_or_default
@@ -152,6 +170,39 @@ def _tiles(shape: list[int], length: int) -> list[tuple[Span, Span, Span]]:
     """Return spans of at most `length` samples an axis that together cover a shape."""
     z, y, x = ([(a, min(a + length, n)) for a in range(0, n, length)] for n in shape)
     return list(itertools.product(z, y, x))
+
+
+def _is_small(spans: tuple[Span, Span, Span]) -> bool:
+    return max(b - a for a, b in spans) < _SMALLEST_TILE
+
+
+def _halves(spans: tuple[Span, Span, Span]) -> list[tuple[Span, Span, Span]]:
+    """Return two tiles that cover what one did, cut across its longest axis."""
+    axis = max(range(3), key=lambda i: spans[i][1] - spans[i][0])
+    first, last = spans[axis]
+    middle = (first + last) // 2
+    return [
+        (*spans[:axis], half, *spans[axis + 1 :])  # type: ignore[misc]
+        for half in ((first, middle), (middle, last))
+    ]
+
+
+def _centered_peaks(
+    response: Tensor,
+    wider: tuple[Span, ...],
+    spans: tuple[Span, ...],
+    least: float,
+    radius: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return positions `(m, 3)` in samples of the tomogram, and heights of the peaks.
+
+    Peaks are those in `spans`, and lie where the region around them has its center.
+    """
+    peaks = _peaks(response, wider, spans, least)
+    samples = centered(response, refined(response, peaks), radius).cpu().numpy()
+    heights = response[tuple(peaks.T)].cpu().numpy()
+    starts = [a for a, _ in wider]
+    return samples.astype(np.float64) + starts, heights.astype(np.float64)
 
 
 def _peaks(
