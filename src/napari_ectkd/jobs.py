@@ -35,6 +35,9 @@ State = Literal[
     "new", "queued", "running", "finished", "failed", "cancelled", "interrupted"
 ]
 
+BEGUN_BY = "ECTKD_BEGUN_BY"
+"""Environment variable with the number of the process that began a job of several."""
+_LAST = (Finished, Failed, Cancelled)
 HEARTBEAT = 900.0
 """Seconds without an event after which a job on another machine counts as dead."""
 
@@ -109,6 +112,7 @@ class JobFolder:
                         "pid": process.pid,
                         "created": process.create_time(),
                         "host": platform.node(),
+                        "slurm_job": os.environ.get("SLURM_JOB_ID"),
                     }
                 )
             )
@@ -126,6 +130,22 @@ class JobFolder:
                 file.write(event.line() + "\n")
         except OSError as error:
             raise cannot_write(self.events_path, error) from error
+
+    def log_failure(self, failed: Failed) -> None:
+        """Append that the job failed, unless another of its processes said why.
+
+        Of several processes the first to fail takes the others with it.
+        """
+        if not (self._has_logged() and isinstance(self._last_event(), _LAST)):
+            self.log(failed)
+
+    def _has_logged(self) -> bool:
+        """Return whether there are events since the job was begun."""
+        try:
+            begun = (self.path / "process.json").stat().st_mtime_ns
+            return self.events_path.stat().st_mtime_ns > begun
+        except OSError:
+            return False
 
     def events(self) -> Iterator[Event]:
         """Yield the events logged so far; a half-written last line is left out."""
@@ -216,7 +236,7 @@ class JobFolder:
         return None
 
     def _has_spoken_lately(self) -> bool:
-        if isinstance(self._last_event(), Finished | Failed | Cancelled):
+        if isinstance(self._last_event(), _LAST):
             return False
         try:
             paths = (self.events_path, self.path / "process.json")
@@ -226,11 +246,19 @@ class JobFolder:
         return time.time() - newest < HEARTBEAT
 
     def is_elsewhere(self) -> bool:
-        """Return whether another living process does the job."""
+        """Return whether another living process does the job.
+
+        A cluster's job that was begun anew, maybe on another machine, is the same one.
+        A run's processes were begun by another, which named itself.
+        """
         facts = self._facts()
+        slurm_job = facts.get("slurm_job")
+        if slurm_job and slurm_job == os.environ.get("SLURM_JOB_ID"):
+            return False
         # On two machines, or in two containers, processes may have the same number.
         is_here = facts.get("host", platform.node()) == platform.node()
-        is_ours = is_here and facts.get("pid") == os.getpid()
+        ours = (str(os.getpid()), os.environ.get(BEGUN_BY))
+        is_ours = is_here and str(facts.get("pid")) in ours
         return self.is_running() and not is_ours
 
     def _end_last_line(self) -> None:

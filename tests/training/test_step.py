@@ -138,12 +138,41 @@ def test_what_does_not_fit_is_classified_in_halves(greedy, monkeypatch, error):
 
 def test_parts_cover_a_batch_and_are_of_one_size():
     for n in range(1, 30):
-        for most in range(1, n + 1):
-            parts = _parts(n, most)
+        for n_parts in range(1, n + 1):
+            parts = _parts(n, n_parts)
+            assert len(parts) == n_parts
             assert [i for part in parts for i in range(n)[part]] == list(range(n))
             sizes = {len(range(n)[part]) for part in parts}
-            assert max(sizes) <= most
             assert max(sizes) - min(sizes) <= 1
+
+
+def test_all_processes_have_as_many_parts():
+    """Or one would wait for the statistics of another that is a part ahead."""
+
+    class Some:
+        def __init__(self, n, n_whole):
+            self.n, self.n_whole = n, n_whole
+
+        def __len__(self):
+            return self.n
+
+    for n in (1, 2, 3, 4, 8):
+        for n_whole in range(n, 60):
+            shares = [Workers(rank, n).share(n_whole) for rank in range(n)]
+            sizes = [len(range(n_whole)[share]) for share in shares]
+            for most in range(1, max(sizes) + 1):
+                parts = []
+                for rank, size in enumerate(sizes):
+                    stepper = object.__new__(Stepper)
+                    stepper._workers = Workers(rank, n)
+                    stepper.most_at_once = most
+                    some = Some(size, n_whole)
+                    assert stepper._most_of(some) == most
+                    parts.append(stepper._parts(some, most))
+                assert len({len(each) for each in parts}) == 1
+                longest = max(part.stop - part.start for each in parts for part in each)
+                # Where a share has fewer than there are parts, one more fits in.
+                assert longest <= most + (min(sizes) < max(sizes) and most == 1)
 
 
 class Parallel(nn.Module):

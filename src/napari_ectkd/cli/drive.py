@@ -71,7 +71,7 @@ def drive(
         _log(job, Cancelled())
         raise
     except EctkdError as error:
-        _log(job, Failed(message=str(error)))
+        _log_failure(job, Failed(message=str(error)))
         raise
     except Exception as error:
         if is_out_of_memory(error):
@@ -80,15 +80,20 @@ def drive(
                 f"out of memory on the device ({said}); take a smaller --batch-size or "
                 "--tile, where there is one, or compute on the processor (--device cpu)"
             )
-            _log(job, Failed(message=advice))
+            _log_failure(job, Failed(message=advice))
             raise DataError(advice) from error
-        _log(job, Failed(message=str(error), details=traceback.format_exc()))
+        _log_failure(job, Failed(message=str(error), details=traceback.format_exc()))
         raise
 
 
 def _log(job: JobFolder | None, event: Event) -> None:
     if job is not None:
         job.log(event)
+
+
+def _log_failure(job: JobFolder | None, failed: Failed) -> None:
+    if job is not None:
+        job.log_failure(failed)
 
 
 @contextmanager
@@ -126,12 +131,15 @@ def _of_a_gpu(warning: Warning | str) -> str:
 def _signals_request(cancel: Cancel) -> Iterator[None]:
     """Let Ctrl+C, and a scheduler's SIGTERM, ask the work to stop at its next check.
 
-    A second Ctrl+C stops at once.
+    A second Ctrl+C stops at once. Who deals with SIGTERM already, as submitit does to
+    begin anew after a preemption, goes on to.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {signal.SIGINT: signal.getsignal(signal.SIGINT)}
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        before[signal.SIGTERM] = signal.SIG_DFL
 
     def request(number: int, _frame: object) -> None:
         cancel.request()

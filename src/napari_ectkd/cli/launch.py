@@ -14,9 +14,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from napari_ectkd.cli.drive import drive
-from napari_ectkd.cli.worker import RESUME
+from napari_ectkd.cli.worker import QUEUED, RESUME
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import Cancelled, CancelledError, Failed
+from napari_ectkd.jobs import BEGUN_BY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.runs import Run
 
+PATIENCE = 120.0
+"""Seconds after which processes that were asked to stop are ended."""
 _INTERVAL = 0.2
 _TAIL = 2000
 
@@ -41,13 +44,15 @@ def carry_out_together(
     RuntimeError
         If the processes died without saying why.
     """
+    # At once, as a single process does: theirs take seconds to start.
+    run.begin()
     return drive(lambda cancel: _follow(run, n, is_resumed, cancel), console)
 
 
 def _follow(run: Run, n: int, is_resumed: bool, cancel: Cancel) -> Iterator[Event]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(n), "-m", "napari_ectkd.cli.worker"]
-    command += [str(run.path), *([RESUME] if is_resumed else [])]
+    command += [str(run.path), QUEUED, *([RESUME] if is_resumed else [])]
     n_before = sum(1 for _ in run.events())
     said = run.path / "workers.txt"
     with said.open("wb") as file:
@@ -56,15 +61,20 @@ def _follow(run: Run, n: int, is_resumed: bool, cancel: Cancel) -> Iterator[Even
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **_threads(n)},
+            env={**os.environ, **_threads(n), BEGUN_BY: str(os.getpid())},
             start_new_session=True,  # Ctrl+C is ours: it asks, and they end in order
         )
         try:
             has_ended = False
+            patience = PATIENCE
             while not has_ended:
                 has_ended = process.poll() is not None
                 if cancel.is_requested:
                     run.request_cancel()
+                if run.cancel_path.exists():
+                    patience -= _INTERVAL
+                if patience < 0:
+                    process.terminate()  # they may be waiting for each other
                 for number, event in enumerate(run.events()):
                     if number >= n_before:
                         n_before = number + 1

@@ -30,6 +30,8 @@ from napari_ectkd.training.config import SuspectConfig
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pydantic import BaseModel
+
     from napari_ectkd.cli.console import Console
     from napari_ectkd.events import Cancel, Event
     from napari_ectkd.training.config import TrainConfig
@@ -54,6 +56,7 @@ def train(
     """
     run = Run(out)
     if resume:
+        _check_resumed(data, config)
         where = _where(run, kept_settings(run, "train"), where)
     elif config.generations != GenerationConfig().generations and not config.unlabeled:
         raise ConfigError("--generations is for teachers that learn from --unlabeled")
@@ -88,7 +91,11 @@ def distill(
     run = Run(out)
     teachers = [path.resolve() for path in teacher]
     if resume:
-        where = _where(run, kept_settings(run, "distill"), where)
+        _check_resumed(data, config, search)
+        kept = kept_settings(run, "distill")
+        where = _where(run, kept, where)
+        if "search" in kept:
+            _check_search(where)
     elif not teachers:
         raise ConfigError("no teacher to learn from; name its run (--teacher RUN)")
     else:
@@ -96,8 +103,7 @@ def distill(
         kept = settings("distill", data, config)
         kept["teachers"] = list(map(str, teachers))
         if search.search:
-            if where.processes > 1:
-                raise ConfigError("a search trains in one process; leave --processes")
+            _check_search(where)
             kept["search"] = search.model_dump(mode="json")
         run.create(kept | _kept(where))
     _carry_out(run, where, output, is_resumed=resume)
@@ -146,6 +152,23 @@ def _check(data: DataConfig, config: TrainConfig, where: Submission) -> None:
         raise ConfigError(
             "--balance is for labels; of a stream, its settings say how often each "
             "class comes"
+        )
+
+
+def _check_resumed(*settings: BaseModel) -> None:
+    """Raise `ConfigError` if a setting is given to a run that has its own."""
+    said = sorted(name for some in settings for name in some.model_fields_set)
+    if said:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in said)
+        raise ConfigError(
+            f"{names}: a run goes on by its own settings; start another one with these"
+        )
+
+
+def _check_search(where: Submission) -> None:
+    if where.processes * where.nodes > 1:
+        raise ConfigError(
+            "a search trains in one process; leave --processes and --nodes"
         )
 
 

@@ -60,10 +60,18 @@ class Submission(BaseModel, frozen=True, extra="forbid"):
                 f"{names}: for --submit slurm alone; several GPUs of this machine are "
                 "used by as many --processes"
             )
+        if self.submit == "slurm" and 0 < self.gpus < self.processes:
+            raise ConfigError(
+                f"--processes {self.processes} for {self.gpus} GPUs a machine: each "
+                f"process takes one (--gpus {self.processes}), or all compute on "
+                "processors (--gpus 0)"
+            )
 
 
 class RunTask:
     """What the cluster's job does; each of its processes calls it.
+
+    One that fails ends with its exit code, which ends the others.
 
     Parameters
     ----------
@@ -92,8 +100,13 @@ class RunTask:
             TorchDistributedEnvironment().export(
                 set_cuda_visible_devices=False, overwrite=True
             )
-        resume = [RESUME] if self.is_resumed else []
-        return worker.main([self.path, QUEUED, *resume])
+        # A scheduler that begins a job anew by itself, as after a machine has failed,
+        # knows only what it was given.
+        is_resumed = self.is_resumed or Run(self.path).can_resume()
+        code = worker.main([self.path, QUEUED, *([RESUME] if is_resumed else [])])
+        if code:
+            raise SystemExit(code)
+        return code
 
     def checkpoint(self) -> DelayedSubmission:
         """Return what the scheduler starts again after a time limit or preemption."""
@@ -156,10 +169,14 @@ def _resources(submission: Submission) -> dict[str, Any]:
         "nodes": submission.nodes,
         "tasks_per_node": submission.processes,
     }
+    if submission.submit == "local":
+        # Else submitit hides the GPUs; one that is not there does no harm.
+        found["gpus_per_node"] = submission.processes
     if submission.submit == "slurm":
         found["cpus_per_task"] = submission.cores
         found["mem_gb"] = submission.memory_gib
         found["gpus_per_node"] = submission.gpus
+        found["slurm_srun_args"] = ["--kill-on-bad-exit=1"]
         if submission.partition:
             found["slurm_partition"] = submission.partition
     return found

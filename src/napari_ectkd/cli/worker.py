@@ -6,7 +6,9 @@ a cluster's job does: the settings are in the run's folder.
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +22,8 @@ from napari_ectkd.distillation.config import (
     GenerationConfig,
     SearchConfig,
 )
-from napari_ectkd.errors import ConfigError
-from napari_ectkd.events import Cancel
+from napari_ectkd.errors import ConfigError, EctkdError
+from napari_ectkd.events import Cancel, CancelledError, Failed
 from napari_ectkd.runs import Run
 
 if TYPE_CHECKING:
@@ -49,20 +51,33 @@ def carry_out(
     from napari_ectkd.training.workers import leave_workers, rank_from_environment
 
     run.config()  # a folder that was deleted meanwhile is not to come back
-    is_first = rank_from_environment() == 0
+    result: dict[str, Any] = {}
+    if rank_from_environment() == 0:
+        result = drive(
+            lambda c: stream_of(run, is_resumed, c),
+            console,
+            run,
+            was_queued=was_queued,
+        )
+    else:
+        _take_part(run, is_resumed)
+    leave_workers()
+    return result
+
+
+def _take_part(run: Run, is_resumed: bool) -> None:
+    """Do a process's share in silence, but for what goes wrong in it alone."""
     try:
-        if is_first:
-            return drive(
-                lambda c: stream_of(run, is_resumed, c),
-                console,
-                run,
-                was_queued=was_queued,
-            )
         for _event in stream_of(run, is_resumed, Cancel(run.cancel_path)):
             continue
-        return {}
-    finally:
-        leave_workers()
+    except CancelledError:
+        raise
+    except EctkdError as error:
+        run.log_failure(Failed(message=str(error)))
+        raise
+    except Exception as error:
+        run.log_failure(Failed(message=str(error), details=traceback.format_exc()))
+        raise
 
 
 def stream_of(run: Run, is_resumed: bool, cancel: Cancel) -> Iterator[Event]:
@@ -97,13 +112,30 @@ def stream_of(run: Run, is_resumed: bool, cancel: Cancel) -> Iterator[Event]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Carry out the run that the arguments name; return an exit code."""
+    """Carry out the run that the arguments name; return an exit code.
+
+    One of several processes that fails ends at once: what it would wait for at its end
+    are the others, which wait for it.
+    """
     path, *rest = arguments
-    return exit_code(
-        lambda: carry_out(
+
+    def work() -> None:
+        carry_out(
             Run(path), Console(), is_resumed=RESUME in rest, was_queued=QUEUED in rest
         )
-    )
+
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return exit_code(work)
+    try:
+        code = exit_code(work)
+    except Exception:  # noqa: BLE001  it is shown, and nothing comes after it
+        traceback.print_exc()
+        code = 1
+    if code:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

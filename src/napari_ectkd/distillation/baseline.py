@@ -15,6 +15,7 @@ from napari_ectkd.events import (
 from napari_ectkd.training.learner import Learner
 from napari_ectkd.training.lesson import Lesson
 from napari_ectkd.training.objective import HardLabels
+from napari_ectkd.training.workers import Workers, choose_worker_device
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -41,9 +42,13 @@ def learn_baseline(
     own = run.baseline
     config = config.model_copy(update={"refit": False})  # it is there to be judged
     learner = Learner.create(name, material, config, trained_by="train")
-    if not _is_over(own):
-        is_resumed = own.resume_path.exists()
-        own.begin()
+    workers = Workers.join(choose_worker_device(config.device))
+    # Of several processes the first one alone looks at the folder and writes to it.
+    is_over, is_resumed = workers.first_s((_is_over(own), own.resume_path.exists()))
+    if not is_over:
+        log = own.log if workers.is_first else _nowhere
+        if workers.is_first:
+            own.begin()
         try:
             stream = learner.learn(
                 Lesson(material, HardLabels(config.label_smoothing)),
@@ -53,7 +58,7 @@ def learn_baseline(
                 is_resumed=is_resumed,
             )
             for event in stream:
-                own.log(event)
+                log(event)
                 if isinstance(event, EpochEnd):
                     yield Progress(
                         stage="on labels alone, to compare with",
@@ -62,15 +67,17 @@ def learn_baseline(
                         seconds_left=event.seconds_left,
                     )
         except CancelledError:
-            own.log(Cancelled())
+            log(Cancelled())
             raise
-        own.log(Finished(result=learner.result))
+        log(Finished(result=learner.result))
     learner.load(own)
-    curve = {
-        event.epoch: event.metrics["val_accuracy"]
-        for event in own.events()
-        if isinstance(event, EpochEnd) and "val_accuracy" in event.metrics
-    }
+    curve = workers.first_s(
+        {
+            event.epoch: event.metrics["val_accuracy"]
+            for event in own.events()
+            if isinstance(event, EpochEnd) and "val_accuracy" in event.metrics
+        }
+    )
     if curve:
         accuracy = learner.info.metrics["val_accuracy"]
         yield Noted(
@@ -90,6 +97,10 @@ def with_baseline(
             yield event.model_copy(update={"metrics": event.metrics | more})
         else:
             yield event
+
+
+def _nowhere(_event: Event) -> None:
+    pass
 
 
 def _is_over(run: Run) -> bool:

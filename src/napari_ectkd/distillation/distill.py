@@ -14,7 +14,11 @@ from napari_ectkd.models.registry import find_model
 from napari_ectkd.runs import members_of
 from napari_ectkd.training.learner import Learner
 from napari_ectkd.training.train import prepare
-from napari_ectkd.training.workers import choose_worker_device, rank_from_environment
+from napari_ectkd.training.workers import (
+    Workers,
+    choose_worker_device,
+    rank_from_environment,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -96,12 +100,10 @@ def _distill(
         baseline, curve = yield from learn_baseline(name, labeled, config, run, cancel)
     lesson = yield from prepare_lesson(teachers, material, config, run.path, cancel)
     learner = Learner.create(name, lesson.material, config, trained_by="distill")
+    workers = Workers.join(choose_worker_device(config.device))
+    has_state = workers.first_s(run.resume_path.exists())
     stream = learner.learn(
-        lesson,
-        config,
-        run,
-        cancel=cancel,
-        is_resumed=is_resumed and run.resume_path.exists(),
+        lesson, config, run, cancel=cancel, is_resumed=is_resumed and has_state
     )
     yield from with_baseline(stream, curve)
     if rank_from_environment():  # the first process measures, undisturbed

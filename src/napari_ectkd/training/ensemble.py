@@ -26,7 +26,11 @@ from napari_ectkd.training.objective import HardLabels
 from napari_ectkd.training.refit import is_wanted
 from napari_ectkd.training.train import check_settings, default_model, prepare
 from napari_ectkd.training.train import train as train_one
-from napari_ectkd.training.workers import choose_worker_device, rank_from_environment
+from napari_ectkd.training.workers import (
+    Workers,
+    choose_worker_device,
+    rank_from_environment,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -129,13 +133,14 @@ def learn_together(
     """
     members = len(configs)
     material = lesson.material
+    workers = Workers.join(choose_worker_device(configs[0].device))
     opinions: list[torch.Tensor] = []
     results: list[dict[str, Any]] = []
     for number, config in enumerate(configs, start=1):
         member = run.member(number)
         of = f"member {number} of {members}"
         learner = Learner.create(name, material, config, trained_by=trained_by)
-        result = member.kept_result()
+        result = workers.first_s(member.kept_result())
         if result is None:
             yield Noted(text=f"{of}, seed {config.seed}")
             stream = learner.learn(
@@ -143,7 +148,7 @@ def learn_together(
                 config,
                 member,
                 cancel=cancel,
-                is_resumed=member.resume_path.exists(),
+                is_resumed=workers.first_s(member.resume_path.exists()),
             )
             again = n_epochs(material, config) * is_wanted(material, config)
             yield from _told(stream, number, members, again)

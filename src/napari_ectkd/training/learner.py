@@ -119,7 +119,8 @@ class Learner:
             yield from note_environment(run, where, material.fingerprint)
         is_refit = refit.is_wanted(material, config)
         beginning = copy.deepcopy(self.model)
-        if refit.has_begun(run):
+        workers = Workers.join(device)
+        if workers.first_s(refit.has_begun(run)):
             self.load(run)
             self.result = refit.result_so_far(run)
         else:
@@ -142,7 +143,7 @@ class Learner:
                     refit.begin(run, self.result)
         if is_first:
             run.resume_path.unlink(missing_ok=True)
-        Workers.join(device).wait()
+        workers.wait()
         if not is_refit:
             return
         seconds = yield from refit.learn_from_all(

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from napari_ectkd.devices import choose_precision, compiler_problem, used_memory
-from napari_ectkd.errors import ConfigError
+from napari_ectkd.errors import ConfigError, DataError
 from napari_ectkd.evaluation.metrics import class_report, confusion_matrix
 from napari_ectkd.events import EpochEnd, Noted, Progress, Saved
 from napari_ectkd.models.inference import infer_logits, to_device
@@ -103,6 +103,7 @@ def fit(
         dtype = None
         yield Noted(text=f"in float32: {info.box} voxels are too few for bfloat16 here")
     workers = Workers.join(device)
+    dtype = workers.agreed(dtype)
     if min(n_training, config.batch_size) < workers.n:
         raise ConfigError(
             f"{min(n_training, config.batch_size)} subtomograms in a batch cannot be "
@@ -131,6 +132,11 @@ def fit(
     )
     if is_resumed:
         keeper.load()
+        if len(set(workers.all_of(keeper.standing.epoch))) > 1:
+            raise DataError(
+                f"{run.path}: not all processes see the same state of the run; wait "
+                "until their file systems do, and resume it again"
+            )
         yield Noted(text=f"going on after epoch {keeper.standing.epoch} of {epochs}")
     standing = keeper.standing
     if workers.n > 1:

@@ -22,7 +22,11 @@ from napari_ectkd.events import EpochEnd, Noted, Progress
 from napari_ectkd.io.atomic import atomic_path, make_folder
 from napari_ectkd.models.checkpoint import load_checkpoint, save_checkpoint
 from napari_ectkd.training.loop import fit
-from napari_ectkd.training.workers import rank_from_environment
+from napari_ectkd.training.workers import (
+    Workers,
+    choose_worker_device,
+    rank_from_environment,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -142,6 +146,7 @@ def learn_from_all(
         np.union1d(labeled, split.training), split.validation[:0], "all of them"
     )
     everyone = replace(material, split=everything)
+    workers = Workers.join(choose_worker_device(config.device))
     yield Noted(text="learning once more, from the validation part too")
     stream = fit(
         model,
@@ -151,7 +156,7 @@ def learn_from_all(
         own,
         info,
         cancel=cancel,
-        is_resumed=own.resume_path.exists(),
+        is_resumed=workers.first_s(own.resume_path.exists()),
     )
     while True:
         try:

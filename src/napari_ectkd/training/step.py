@@ -49,7 +49,8 @@ class Stepper:
     device, dtype
         Where, and in which type autocast computes (None: float32).
     most_at_once
-        Subtomograms computed at once; None for the whole batch.
+        Subtomograms computed at once by the process that has most of a batch; None for
+        all of them.
     loss_scale
         Of a run that goes on, as `loss_scale` returned it; empty for a new one.
     workers
@@ -118,7 +119,7 @@ class Stepper:
             alone.eval()
             is_too_much = False
             try:
-                for part in _parts(len(loaded), most):
+                for part in self._parts(loaded, most):
                     self._part(alone, loaded, part, Tally())
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -136,7 +137,7 @@ class Stepper:
             most = self._most_of(loaded)
             self._optimizer.zero_grad(set_to_none=True)
             found = Tally()
-            *first, last = _parts(len(loaded), most)
+            *first, last = self._parts(loaded, most)
             try:
                 with self._unsynchronized():
                     for part in first:
@@ -148,8 +149,8 @@ class Stepper:
                 if self._workers.n > 1:
                     raise DataError(
                         "out of memory on one of several devices in the middle of a "
-                        f"run ({_first_line(error)}); resume it with a smaller "
-                        "--batch-size"
+                        f"run ({_first_line(error)}); resume it with more --processes, "
+                        "or start it anew with a smaller --batch-size"
                     ) from error
             else:
                 tally.loss += found.loss
@@ -161,7 +162,18 @@ class Stepper:
             yield self._take_less(most)
 
     def _most_of(self, loaded: Loaded) -> int:
-        return min(self.most_at_once or len(loaded), len(loaded))
+        """Return how many are computed at once by the process that has most of them."""
+        largest = self._workers.largest_share(loaded.n_whole)
+        return min(self.most_at_once or largest, largest)
+
+    def _parts(self, loaded: Loaded, most: int) -> list[slice]:
+        """Return the parts of a batch, as many as the other processes have.
+
+        Over several GPUs batch normalization waits for the others in each part.
+        """
+        n_whole, n = loaded.n_whole, self._workers.n
+        n_parts = -(-self._workers.largest_share(n_whole) // most)
+        return _parts(len(loaded), min(n_parts, n_whole // n))
 
     def _part(
         self, model: nn.Module, loaded: Loaded, part: slice, found: Tally
@@ -201,9 +213,8 @@ class Stepper:
         )
 
 
-def _parts(n: int, most: int) -> list[slice]:
-    """Return as few parts of n as have at most `most`, whose sizes differ by one."""
-    n_parts = -(-n // most)
+def _parts(n: int, n_parts: int) -> list[slice]:
+    """Return so many parts of n, whose sizes differ by one at most."""
     edges = [part * n // n_parts for part in range(n_parts + 1)]
     return [slice(*edge) for edge in pairwise(edges)]
 

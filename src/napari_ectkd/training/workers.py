@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import distributed
+from torch.distributed.rendezvous import rendezvous
 
 from napari_ectkd.devices import choose_device
+from napari_ectkd.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,8 +56,7 @@ class Workers:
         if n == 1:
             return cls()
         if not distributed.is_initialized():
-            backend = "nccl" if device.type == "cuda" else "gloo"
-            distributed.init_process_group(backend, timeout=PATIENCE)
+            _meet(device)
         return cls(distributed.get_rank(), n)
 
     @property
@@ -67,20 +68,23 @@ class Workers:
         """Return this process's part of a batch; parts differ by one at most."""
         return slice(self.rank * n_batch // self.n, (self.rank + 1) * n_batch // self.n)
 
+    def largest_share(self, n_batch: int) -> int:
+        """Return the subtomograms of the process that has most of a batch."""
+        return -(-n_batch // self.n)
+
     def any(self, flag: bool) -> bool:
         """Return whether it holds for any of the processes; all of them must ask."""
         return self.total(float(flag)) > 0
 
     def wait(self) -> None:
         """Wait until all of the processes have come so far."""
-        if self.n > 1:
-            distributed.barrier()
+        self.total(0.0)
 
     def total(self, value: float) -> float:
         """Return the sum over the processes; all of them must ask."""
         if self.n == 1:
             return value
-        tensor = torch.tensor(value, dtype=torch.float64, device=_meeting_place())
+        tensor = torch.tensor(value, dtype=torch.float64)
         distributed.all_reduce(tensor)
         return float(tensor)
 
@@ -89,17 +93,31 @@ class Workers:
         if self.n == 1:
             return value
         values: list[Any] = [value]
-        distributed.broadcast_object_list(values, device=_meeting_place())
+        distributed.broadcast_object_list(values, device=torch.device("cpu"))
         received: T = values[0]
         return received
 
+    def all_of(self, value: T) -> list[T]:
+        """Return what each process has, by rank; all of them must ask."""
+        if self.n == 1:
+            return [value]
+        values: list[Any] = [None] * self.n
+        distributed.all_gather_object(values, value)
+        return values
+
     def joined(self, share: torch.Tensor, dim: int) -> torch.Tensor:
         """Return the shares of all processes, one after the other; all must ask."""
-        if self.n == 1:
-            return share
-        shares: list[Any] = [None] * self.n
-        distributed.all_gather_object(shares, share)
-        return torch.cat(shares, dim=dim)
+        return torch.cat(self.all_of(share), dim=dim)
+
+    def agreed(self, dtype: torch.dtype | None) -> torch.dtype | None:
+        """Return the type for autocast that suits all processes; all must ask.
+
+        Gradients scaled for half precision and others have no meaningful mean.
+        """
+        types = self.all_of(dtype)
+        if None in types:
+            return None
+        return torch.float16 if torch.float16 in types else dtype
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """Return a model whose gradients are averaged over the processes."""
@@ -112,8 +130,35 @@ class Workers:
         return parallel(model)
 
 
+def _meet(device: torch.device) -> None:
+    """Wait for the other processes, and see that they compute on what this one does.
+
+    Raises
+    ------
+    ConfigError
+        If some compute on GPUs and others don't.
+    """
+    store, rank, n = next(iter(rendezvous("env://", timeout=PATIENCE)))
+    store.set(f"ectkd-device-{rank}", device.type)
+    kinds = {store.get(f"ectkd-device-{other}").decode() for other in range(n)}
+    if len(kinds) > 1:
+        found = " and ".join(sorted(kinds))
+        raise ConfigError(
+            f"the processes of this run would compute on {found}: say on which "
+            "(--device), and see `ectkd doctor` on each machine"
+        )
+    # Figures meet on the CPU, where one notices at once that another has died.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(
+        backend, store=store, rank=rank, world_size=n, timeout=PATIENCE
+    )
+
+
 def leave_workers() -> None:
-    """Say goodbye to the other processes, if there are any."""
+    """Say goodbye to the other processes, if there are any.
+
+    Not after an error: while others wait for this one, NCCL would wait for them.
+    """
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
@@ -124,7 +169,7 @@ def choose_worker_device(name: str) -> torch.device:
     Raises
     ------
     ConfigError
-        If this machine has no such device.
+        If this machine has no such device, or more processes than GPUs.
     """
     local = os.environ.get("LOCAL_RANK")
     is_one_of_several = local is not None and os.environ.get("WORLD_SIZE") != "1"
@@ -133,13 +178,13 @@ def choose_worker_device(name: str) -> torch.device:
         return choose_device(name)
     # Under SLURM each process may be shown its own GPU alone, as number 0. The others'
     # are not even looked at, which would take some of their memory.
-    index = int(local or 0) % torch.cuda.device_count()
+    n_gpus = torch.cuda.device_count()
+    n_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if n_here > n_gpus and "TORCHELASTIC_RUN_ID" in os.environ:
+        raise ConfigError(
+            f"{n_here} processes, but {n_gpus} GPUs: each takes one (--processes "
+            f"{n_gpus}), or all compute on the processor (--device cpu)"
+        )
+    index = int(local or 0) % n_gpus
     torch.cuda.set_device(index)
     return choose_device(f"cuda:{index}")
-
-
-def _meeting_place() -> torch.device:
-    """Return the device over which the processes talk."""
-    if distributed.get_backend() == "nccl":
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")

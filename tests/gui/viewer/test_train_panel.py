@@ -257,8 +257,12 @@ def test_devices_are_offered_by_name_and_memory(qtbot):
 
 
 def test_cuda_s_memory_is_asked_for_by_a_process_of_its_own(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr(device_chooser, "list_devices", list)  # in this process
+    def hang():
+        raise AssertionError("in this process")
+
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    monkeypatch.setattr("torch.cuda.is_available", hang)
+    monkeypatch.setattr(device_chooser, "list_devices", hang)
     assert ask_devices()[-1].name == "cpu"
 
 
