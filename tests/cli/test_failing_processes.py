@@ -250,10 +250,18 @@ def test_one_of_several_processes_ends_at_once(tmp_path, monkeypatch):
     """And does not wait at its end for others, which wait for it."""
     ended = []
     monkeypatch.setattr(worker.os, "_exit", ended.append)
+    at_exit = []
+    monkeypatch.setattr(worker.atexit, "register", lambda *a: at_exit.append(a))
     missing = str(tmp_path / "missing")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert worker.main([missing]) == 2
     assert ended == [2]
+    at_exit.clear()
+    monkeypatch.setattr(worker, "carry_out", lambda *_, **__: {})
+    assert worker.main([missing]) == 0
+    assert at_exit == [(worker.end_at_once, 0)]
+    monkeypatch.undo()
+    monkeypatch.setattr(worker.os, "_exit", ended.append)
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert worker.main([missing]) == 2
     assert ended == [2]

@@ -6,6 +6,7 @@ a cluster's job does: the settings are in the run's folder.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import traceback
@@ -132,10 +133,18 @@ def main(arguments: Sequence[str]) -> int:
         traceback.print_exc()
         code = 1
     if code:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        end_at_once(code)
+    # Threads of torch's that talk to the others now and then end the process badly
+    # while Python takes itself apart.
+    atexit.register(end_at_once, 0)
     return code
+
+
+def end_at_once(code: int) -> None:
+    """End this process, with no regard to what its threads still do."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -160,6 +160,7 @@ def leave_workers() -> None:
     Not after an error: while others wait for this one, NCCL would wait for them.
     """
     if distributed.is_initialized():
+        distributed.all_reduce(torch.zeros(1))  # the first to go takes the store along
         distributed.destroy_process_group()
 
 
