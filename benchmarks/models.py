@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from napari_ectkd.devices import choose_device
+from napari_ectkd.devices.choice import choose_device
 from napari_ectkd.models.cost import count_macs, count_parameters, time_models
 from napari_ectkd.models.registry import MODELS, build_model
 

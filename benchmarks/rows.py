@@ -24,7 +24,8 @@ from napari_ectkd.cli.kept_settings import settings
 from napari_ectkd.dataset.augment import IDENTITY, wedge_rotations
 from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.dataset.sources import load_dataset
-from napari_ectkd.devices import choose_device, choose_precision
+from napari_ectkd.devices.choice import choose_device
+from napari_ectkd.devices.precision import choose_precision
 from napari_ectkd.distillation.distill import distill
 from napari_ectkd.evaluation.calibration import softmax
 from napari_ectkd.evaluation.metrics import calibration_error

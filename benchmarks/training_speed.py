@@ -23,7 +23,8 @@ from torch.nn import functional
 from napari_ectkd.dataset.augment import Augmentation
 from napari_ectkd.dataset.config import AugmentConfig
 from napari_ectkd.dataset.degrade import noise_spectrum
-from napari_ectkd.devices import choose_device, compiler_problem, device_title
+from napari_ectkd.devices.choice import choose_device, device_title
+from napari_ectkd.devices.compiler import compiler_problem
 from napari_ectkd.models.registry import build_model
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ STAGES = [
     "prediction",
     "refinement",
 ]
-SHARED = ["errors", "events", "cuda", "kernels", "devices", "jobs", "runs"]
+SHARED = ["errors", "events", "devices", "jobs", "runs"]
 """Modules that serve everyone."""
 WINDOW = {"napari", "qtpy", "superqt", "magicgui", "pyqtgraph", "PyQt6", "PySide6"}
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -18,7 +18,7 @@ COMPUTING = {
     "test",
     "demo",
 }
-"""Commands whose speed depends on threads; see `devices`."""
+"""Commands whose speed depends on threads; see `devices.environment`."""
 ALLOCATING = {"train", "suspects", "distill", "sweep", "refine", "demo"}
 """Commands whose speed depends on the allocator's settings too."""
 
@@ -28,7 +28,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     command = set(arguments[:1])
     if command & COMPUTING and not {"-h", "--help"} & set(arguments):
-        from napari_ectkd.devices import (
+        from napari_ectkd.devices.environment import (
             allocator_environment,
             mps_environment,
             thread_environment,

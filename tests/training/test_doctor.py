@@ -3,9 +3,9 @@ import os
 import pytest
 import torch
 
-from napari_ectkd.cuda import Cuda, ask_cuda, explain_error
+from napari_ectkd.devices.cuda import Cuda, ask_cuda, explain_error
+from napari_ectkd.devices.kernels import Trial
 from napari_ectkd.events import Cancel, Finished
-from napari_ectkd.kernels import Trial
 from napari_ectkd.training import doctor
 from napari_ectkd.training.cuda_findings import explain_cuda
 from napari_ectkd.training.doctor import (

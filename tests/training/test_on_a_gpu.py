@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from tests.a_gpu import MIXED_DEVICES, a_gpu
 from torch import nn
 
+from napari_ectkd.devices.kernels import try_kernels
 from napari_ectkd.events import EpochEnd, Finished, Noted
-from napari_ectkd.kernels import try_kernels
 from napari_ectkd.models import teachers
 from napari_ectkd.models.registry import MODELS, ModelSpec
 

@@ -10,7 +10,7 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from napari_ectkd.devices import is_out_of_memory
+from napari_ectkd.devices.memory import is_out_of_memory
 from napari_ectkd.errors import DataError, DeviceWarning, EctkdError
 from napari_ectkd.events import (
     Cancel,

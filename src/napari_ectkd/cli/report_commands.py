@@ -97,7 +97,7 @@ def models(
     output: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
     """List the networks: parameters, multiply-accumulates, time per subtomogram."""
-    from napari_ectkd.devices import choose_device
+    from napari_ectkd.devices.choice import choose_device
     from napari_ectkd.models.cost import count_macs, count_parameters, time_models
     from napari_ectkd.models.registry import MODELS, available_models, build_model
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_ectkd.devices import choose_precision
+from napari_ectkd.devices.precision import choose_precision
 from napari_ectkd.evaluation.agreement import agreement
 from napari_ectkd.evaluation.calibration import calibrate, softmax
 from napari_ectkd.evaluation.metrics import calibration_error

@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_ectkd.dataset.augment import wedge_rotations
 from napari_ectkd.dataset.subtomograms import NO_TARGET
-from napari_ectkd.devices import choose_precision
+from napari_ectkd.devices.precision import choose_precision
 from napari_ectkd.evaluation.calibration import softmax
 from napari_ectkd.events import Noted
 from napari_ectkd.models.head import add_to_logits

@@ -11,7 +11,7 @@ import torch
 
 from napari_ectkd.dataset.augment import wedge_rotations
 from napari_ectkd.dataset.crop import is_same_voxel_size
-from napari_ectkd.devices import choose_precision
+from napari_ectkd.devices.precision import choose_precision
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import Noted
 from napari_ectkd.io.atomic import atomic_path

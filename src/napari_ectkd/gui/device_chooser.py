@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 
-from napari_ectkd.devices import Device, device_title, list_devices
+from napari_ectkd.devices.choice import Device, device_title, list_devices
 from napari_ectkd.gui.choice_edit import ChoiceEdit
 
 if TYPE_CHECKING:

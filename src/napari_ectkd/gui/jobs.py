@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar
 import psutil
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_ectkd.devices import allocator_environment
+from napari_ectkd.devices.environment import allocator_environment
 from napari_ectkd.events import Cancelled, Failed, Finished, Progress, parse_event
 from napari_ectkd.io.atomic import make_folder
 from napari_ectkd.jobs import JobFolder

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from napari_ectkd.devices import free_memory, is_out_of_memory
-from napari_ectkd.kernels import layout_of
+from napari_ectkd.devices.kernels import layout_of
+from napari_ectkd.devices.memory import free_memory, is_out_of_memory
 from napari_ectkd.models.inference import half_of, to_device
 from napari_ectkd.models.registry import build_model
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_ectkd.dataset.augment import IDENTITY, rotate
-from napari_ectkd.devices import free_memory, is_out_of_memory
+from napari_ectkd.devices.kernels import layout_of
+from napari_ectkd.devices.memory import free_memory, is_out_of_memory
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import Noted, Progress
-from napari_ectkd.kernels import layout_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from napari_ectkd.devices import choose_device, free_memory, is_out_of_memory
+from napari_ectkd.devices.choice import choose_device
+from napari_ectkd.devices.memory import free_memory, is_out_of_memory
 from napari_ectkd.errors import ConfigError, DataError
 from napari_ectkd.events import Noted, Progress
 from napari_ectkd.io.picks import Picks

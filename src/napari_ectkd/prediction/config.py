@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from napari_ectkd.devices import Precision
+from napari_ectkd.devices.precision import Precision
 
 
 class ClassifyConfig(BaseModel, frozen=True, extra="forbid"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_ectkd.dataset.augment import IDENTITY, wedge_rotations
-from napari_ectkd.devices import choose_precision
+from napari_ectkd.devices.precision import choose_precision
 from napari_ectkd.models.folding import folded
 from napari_ectkd.models.inference import infer_logits, to_device
 

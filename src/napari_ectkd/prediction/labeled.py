@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_ectkd.dataset.crop import is_same_voxel_size
 from napari_ectkd.dataset.sources import load_dataset
-from napari_ectkd.devices import choose_device
+from napari_ectkd.devices.choice import choose_device
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import Noted
 from napari_ectkd.models.checkpoint import load_checkpoint

@@ -9,7 +9,7 @@ import pandas as pd
 
 from napari_ectkd.dataset.crop import crop_subtomograms, is_inside
 from napari_ectkd.dataset.normalize import normalize_each, tomogram_statistics
-from napari_ectkd.devices import choose_device
+from napari_ectkd.devices.choice import choose_device
 from napari_ectkd.errors import DataError
 from napari_ectkd.evaluation.calibration import softmax
 from napari_ectkd.events import Noted

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from napari_ectkd.dataset.normalize import normalize_each
-from napari_ectkd.devices import free_memory, is_out_of_memory
+from napari_ectkd.devices.memory import free_memory, is_out_of_memory
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.models.folding import folded
 from napari_ectkd.models.inference import half_of, to_device, to_volumes

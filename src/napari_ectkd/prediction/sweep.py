@@ -18,7 +18,8 @@ import pandas as pd
 
 from napari_ectkd.dataset.crop import is_same_voxel_size
 from napari_ectkd.dataset.normalize import tomogram_statistics
-from napari_ectkd.devices import choose_device, choose_precision
+from napari_ectkd.devices.choice import choose_device
+from napari_ectkd.devices.precision import choose_precision
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import Noted
 from napari_ectkd.io.picks import NONE, Picks

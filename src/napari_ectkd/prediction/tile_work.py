@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 
-from napari_ectkd.devices import free_memory, is_out_of_memory
+from napari_ectkd.devices.memory import free_memory, is_out_of_memory
 from napari_ectkd.errors import DataError
 from napari_ectkd.prediction.grid import halved, size
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from napari_ectkd.devices import Precision
+from napari_ectkd.devices.precision import Precision
 
 
 class RefineConfig(BaseModel, frozen=True, extra="forbid"):

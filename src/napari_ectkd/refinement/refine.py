@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from napari_ectkd.dataset.config import DataConfig
-from napari_ectkd.devices import choose_device
+from napari_ectkd.devices.choice import choose_device
 from napari_ectkd.errors import ConfigError, DataError, FormatError
 from napari_ectkd.events import Finished, Noted, Saved
 from napari_ectkd.io.picks import join_picks

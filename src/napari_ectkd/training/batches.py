@@ -12,8 +12,8 @@ import torch
 from napari_ectkd.dataset.augment import Augmentation
 from napari_ectkd.dataset.degrade import noise_spectrum
 from napari_ectkd.dataset.subtomograms import NO_TARGET
+from napari_ectkd.devices.kernels import layout_of
 from napari_ectkd.io.picks import NONE
-from napari_ectkd.kernels import layout_of
 from napari_ectkd.models.inference import to_volumes
 from napari_ectkd.training.defaults import steps_per_epoch
 from napari_ectkd.training.objective import Batch

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from napari_ectkd.dataset.config import AugmentConfig
-from napari_ectkd.devices import Precision
+from napari_ectkd.devices.precision import Precision
 
 
 class LearnConfig(AugmentConfig, frozen=True, extra="forbid"):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_ectkd.cuda import GET_TORCH, is_slow_in_3d
+from napari_ectkd.devices.cuda import GET_TORCH, is_slow_in_3d
 from napari_ectkd.training.finding import Finding
 
 if TYPE_CHECKING:
-    from napari_ectkd.cuda import Cuda
+    from napari_ectkd.devices.cuda import Cuda
 
 
 def explain_cuda(cuda: Cuda) -> list[Finding]:

@@ -14,23 +14,21 @@ import sys
 import warnings
 from typing import TYPE_CHECKING
 
-from napari_ectkd.cuda import ask_cuda, explain_error
-from napari_ectkd.devices import (
-    choose_precision,
-    compiler_problem,
-    list_devices,
-    mps_environment,
-)
+from napari_ectkd.devices.choice import list_devices
+from napari_ectkd.devices.compiler import compiler_problem
+from napari_ectkd.devices.cuda import ask_cuda, explain_error
+from napari_ectkd.devices.environment import mps_environment
+from napari_ectkd.devices.kernels import try_kernels
+from napari_ectkd.devices.precision import choose_precision
 from napari_ectkd.events import Finished, Progress
-from napari_ectkd.kernels import try_kernels
 from napari_ectkd.training.cuda_findings import explain_cuda
 from napari_ectkd.training.finding import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from napari_ectkd.cuda import Cuda
-    from napari_ectkd.devices import Device
+    from napari_ectkd.devices.choice import Device
+    from napari_ectkd.devices.cuda import Cuda
     from napari_ectkd.events import Cancel, Event
 
 _WINDOW_SECONDS = 90

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from napari_ectkd.dataset.augment import wedge_rotations
-from napari_ectkd.devices import choose_precision
+from napari_ectkd.devices.precision import choose_precision
 from napari_ectkd.events import EpochEnd, Finished, Noted, Progress, Saved
 from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.models.inference import infer_logits, to_device

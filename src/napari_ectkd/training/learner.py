@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from napari_ectkd.devices import choose_precision
+from napari_ectkd.devices.precision import choose_precision
 from napari_ectkd.evaluation.calibration import calibrate, in_words
 from napari_ectkd.events import Noted, Saved
 from napari_ectkd.io.atomic import atomic_path

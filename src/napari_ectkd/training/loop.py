@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from napari_ectkd.devices import choose_precision, compiler_problem, used_memory
+from napari_ectkd.devices.compiler import compiler_problem
+from napari_ectkd.devices.memory import used_memory
+from napari_ectkd.devices.precision import choose_precision
 from napari_ectkd.errors import ConfigError, DataError
 from napari_ectkd.evaluation.metrics import class_report, confusion_matrix
 from napari_ectkd.events import EpochEnd, Noted, Progress, Saved

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_ectkd.devices import device_title
+from napari_ectkd.devices.choice import device_title
 from napari_ectkd.io.tomogram_list import open_tomograms
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from napari_ectkd.dataset.subtomograms import NO_TARGET
-from napari_ectkd.devices import free_memory, is_out_of_memory
+from napari_ectkd.devices.memory import free_memory, is_out_of_memory
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import Noted
 from napari_ectkd.models.inference import half_of

@@ -21,10 +21,10 @@ from napari_ectkd.dataset.augment import Augmentation
 from napari_ectkd.dataset.degrade import noise_spectrum
 from napari_ectkd.dataset.from_folder import without_place
 from napari_ectkd.dataset.split import Split
+from napari_ectkd.devices.kernels import layout_of
 from napari_ectkd.errors import ConfigError, DataError
 from napari_ectkd.events import Noted, Progress
 from napari_ectkd.io.picks import NONE
-from napari_ectkd.kernels import layout_of
 from napari_ectkd.models.inference import to_volumes
 from napari_ectkd.simulation.noise import check_fit
 from napari_ectkd.simulation.settings_file import fingerprint, read_settings

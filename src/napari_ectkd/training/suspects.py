@@ -20,7 +20,7 @@ import torch
 
 from napari_ectkd.dataset.augment import wedge_rotations
 from napari_ectkd.dataset.sources import load_dataset
-from napari_ectkd.devices import choose_precision
+from napari_ectkd.devices.precision import choose_precision
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import EpochEnd, Noted, Progress, Saved
 from napari_ectkd.io.atomic import atomic_path

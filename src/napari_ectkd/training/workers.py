@@ -17,7 +17,7 @@ import torch
 from torch import distributed
 from torch.distributed.rendezvous import rendezvous
 
-from napari_ectkd.devices import choose_device
+from napari_ectkd.devices.choice import choose_device
 from napari_ectkd.errors import ConfigError
 
 if TYPE_CHECKING:

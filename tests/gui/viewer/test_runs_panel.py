@@ -13,7 +13,7 @@ from qtpy.QtCore import QPointF, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_ectkd.dataset.config import DataConfig
-from napari_ectkd.devices import Device
+from napari_ectkd.devices.choice import Device
 from napari_ectkd.distillation.config import DistillConfig
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import EpochEnd, Finished

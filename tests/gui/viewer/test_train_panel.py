@@ -7,7 +7,7 @@ import pytest
 from napari.components import ViewerModel
 from qtpy.QtWidgets import QCheckBox
 
-from napari_ectkd.devices import Device
+from napari_ectkd.devices.choice import Device
 from napari_ectkd.gui import device_chooser
 from napari_ectkd.gui.classify_panel import ClassifyPanel
 from napari_ectkd.gui.device_chooser import DeviceChooser, ask_devices

@@ -4,23 +4,20 @@ import psutil
 import pytest
 import torch
 
-from napari_ectkd import devices, kernels
-from napari_ectkd.cuda import Cuda
-from napari_ectkd.devices import (
+from napari_ectkd.devices import choice, environment, kernels, memory
+from napari_ectkd.devices.choice import Device, choose_device, list_devices
+from napari_ectkd.devices.compiler import compiler_problem
+from napari_ectkd.devices.cuda import Cuda
+from napari_ectkd.devices.environment import (
     ALLOCATOR,
-    Device,
     allocator_environment,
-    choose_device,
-    choose_precision,
-    compiler_problem,
-    is_out_of_memory,
-    list_devices,
     mps_environment,
-    used_memory,
 )
+from napari_ectkd.devices.kernels import Trial
+from napari_ectkd.devices.memory import is_out_of_memory, used_memory
+from napari_ectkd.devices.precision import choose_precision
 from napari_ectkd.errors import ConfigError, DeviceWarning
 from napari_ectkd.events import Cancel
-from napari_ectkd.kernels import Trial
 from napari_ectkd.training import doctor
 from napari_ectkd.training.workers import choose_worker_device
 
@@ -119,12 +116,12 @@ def test_on_windows_a_gpu_does_not_take_the_machine_s_memory(monkeypatch):
     monkeypatch.setattr(
         torch.cuda, "set_per_process_memory_fraction", lambda *a: limits.append(a)
     )
-    stay = devices._stay_in_its_memory.__wrapped__
-    monkeypatch.setattr(devices, "_stay_in_its_memory", stay)
+    stay = memory.stay_in_its_memory.__wrapped__
+    monkeypatch.setattr(choice, "stay_in_its_memory", stay)
     choose_device("cuda:1")
     assert not limits
     for system in ("win32", "linux"):
-        monkeypatch.setattr(devices.sys, "platform", system)
+        monkeypatch.setattr(memory.sys, "platform", system)
         choose_device("cuda:1")
         assert limits == [(0.75, torch.device("cuda:1"))]
         limits.clear()
@@ -277,19 +274,19 @@ def test_threads_are_as_many_as_cores_are_idle(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 8 if logical else 4)
     monkeypatch.setattr(
-        devices.os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4, 5}, raising=False
+        environment.os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4, 5}, raising=False
     )
 
     def threads(*percent):
         monkeypatch.setattr(psutil, "cpu_percent", lambda **_: list(percent))
-        return devices.thread_environment()["OMP_NUM_THREADS"]
+        return environment.thread_environment()["OMP_NUM_THREADS"]
 
     # Six of eight logical cores are ours, two to a physical one.
     assert threads(0, 0, 0, 0, 0, 0, 100, 100) == "3"
     assert threads(100, 100, 0, 0, 0, 0, 0, 0) == "2"
     assert threads(*[100] * 8) == "1"
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert devices.thread_environment() == {}
+    assert environment.thread_environment() == {}
 
 
 def test_over_several_gpus_nothing_is_compiled():

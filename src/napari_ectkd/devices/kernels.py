@@ -14,7 +14,7 @@ from functools import cache
 import torch
 from torch import nn
 
-from napari_ectkd.cuda import ask_cuda, explain_error
+from napari_ectkd.devices.cuda import ask_cuda, explain_error
 from napari_ectkd.errors import ConfigError
 
 TOLERANCE = 0.1

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from napari_ectkd import kernels
-from napari_ectkd.devices import choose_device
+from napari_ectkd.devices import kernels
+from napari_ectkd.devices.choice import choose_device
+from napari_ectkd.devices.kernels import Trial, check_kernels, layout_of, try_kernels
 from napari_ectkd.errors import ConfigError, DeviceWarning
-from napari_ectkd.kernels import Trial, check_kernels, layout_of, try_kernels
 
 CPU, MPS = torch.device("cpu"), torch.device("mps")
 

@@ -1,0 +1,71 @@
+"""The memory of devices: how much is used, and whether it was too little."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+_NO_MEMORY = (
+    *("out of memory", "can't allocate memory", "not enough memory"),
+    *("ALLOC_FAILED", "Invalid buffer size", "unable to find an engine to execute"),
+)
+"""What torch, CUDA's libraries and Metal say of it, each in another kind of error.
+Where memory is short cuDNN finds no way to compute."""
+
+
+def used_memory(device: torch.device) -> int:
+    """Return the most bytes that this process has had on a device at once.
+
+    On the processor, what it has now.
+    """
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(device))
+    if device.type == "mps":
+        return int(torch.mps.driver_allocated_memory())
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory, of any device, is short."""
+    # By its name, since the error may be that torch does not load.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(t in str(error) for t in _NO_MEMORY)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what is kept on a device for later, after it has run out."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+@cache
+def stay_in_its_memory(device: torch.device) -> None:
+    """Run out of memory where a GPU's is full, as we can deal with.
+
+    On Windows, and Linux within it, NVIDIA's driver takes the machine's memory instead,
+    and computing slows down many times without a word.
+    """
+    import platform
+
+    import torch
+
+    if sys.platform == "win32" or "microsoft" in platform.release().lower():
+        free, total = torch.cuda.mem_get_info(device)
+        torch.cuda.set_per_process_memory_fraction(free / total, device)
