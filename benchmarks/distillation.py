@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from napari_ectkd.distillation.config import DistillConfig
-from napari_ectkd.distillation.generations import HOW
+from napari_ectkd.distillation.ways import HOW
 from rows import Place, ask, distilled, fill_table, summary, write_row
 from teachers import ALL, AVERAGED, LABELS, ROWS, SEEDS, train_members
 

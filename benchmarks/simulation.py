@@ -31,8 +31,9 @@ from napari_ectkd.events import Cancel
 from napari_ectkd.runs import Run
 from napari_ectkd.simulation.config import SubtomogramSettings
 from napari_ectkd.simulation.noise import padded
+from napari_ectkd.simulation.orientations import random_rotations
 from napari_ectkd.simulation.phantoms import phantoms
-from napari_ectkd.simulation.poses import Sampler, random_rotations
+from napari_ectkd.simulation.poses import Sampler
 from napari_ectkd.simulation.simulator import Simulator, signal_level
 from napari_ectkd.simulation.tilt import wedge_mask
 from napari_ectkd.training.config import TrainConfig

@@ -21,7 +21,7 @@ import numpy as np
 
 from napari_ectkd.distillation import generations
 from napari_ectkd.distillation.config import GenerationConfig
-from napari_ectkd.distillation.generations import NETWORKS
+from napari_ectkd.distillation.ways import NETWORKS
 from napari_ectkd.runs import Run, members_of
 from napari_ectkd.training.config import TrainConfig
 from rows import Place, ask, fill_table, summary, trained, write_row

@@ -132,6 +132,15 @@ def test_importing_the_core_loads_no_window():
     assert "torch" in found  # so that the check can fail
 
 
+def test_opening_the_window_loads_no_torch():
+    """Which takes seconds, in which nobody could click."""
+    gui = [n for n in NAMES if part_of(n) == "gui"]
+    assert len(gui) > 50
+    found = loaded(*(f"import {name}" for name in gui))
+    assert "napari" in found
+    assert not found & {"torch", "triton"}
+
+
 def test_settings_and_the_command_line_load_no_torch():
     light = [n for n in NAMES if n.endswith(".config")]
     assert len(light) == 7

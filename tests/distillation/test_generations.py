@@ -12,8 +12,9 @@ from napari_ectkd.dataset.augment import wedge_rotations
 from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.distillation import generations
 from napari_ectkd.distillation.config import GenerationConfig
-from napari_ectkd.distillation.generations import HOW, MEMBERS, train
+from napari_ectkd.distillation.generations import train
 from napari_ectkd.distillation.lessons import SOFT_LABELS, SOFT_LABELS_OF_ALL
+from napari_ectkd.distillation.ways import HOW, MEMBERS
 from napari_ectkd.errors import ConfigError, FileMissingError
 from napari_ectkd.events import (
     Cancel,

@@ -8,7 +8,8 @@ from acryo import Molecules, TomogramSimulator
 from acryo.tilt import single_axis
 
 from napari_ectkd.simulation.imaging_config import ImagingConfig
-from napari_ectkd.simulation.poses import Sampler, random_rotations
+from napari_ectkd.simulation.orientations import random_rotations
+from napari_ectkd.simulation.poses import Sampler
 from napari_ectkd.simulation.projection_imaging import ProjectionImaging
 from napari_ectkd.simulation.tilt import wedge_mask
 

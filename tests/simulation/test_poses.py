@@ -6,12 +6,12 @@ import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from napari_ectkd.simulation.poses import (
-    Sampler,
+from napari_ectkd.simulation.orientations import (
     random_rotations,
     relion_angles,
     rotations_of,
 )
+from napari_ectkd.simulation.poses import Sampler
 
 BOX = 17
 NO_SHIFT = np.zeros((1, 3))

@@ -10,8 +10,9 @@ from napari_ectkd.events import Cancel, CancelledError
 from napari_ectkd.io.stacks import open_stacks
 from napari_ectkd.simulation.config import SubtomogramSimulation
 from napari_ectkd.simulation.noise import check_fit
+from napari_ectkd.simulation.orientations import random_rotations
 from napari_ectkd.simulation.phantoms import phantoms
-from napari_ectkd.simulation.poses import Sampler, random_rotations
+from napari_ectkd.simulation.poses import Sampler
 from napari_ectkd.simulation.scenes import draw_scenes
 from napari_ectkd.simulation.subtomograms import simulate_subtomograms
 

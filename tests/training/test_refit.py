@@ -11,7 +11,8 @@ from napari_ectkd.events import Cancel, CancelledError, EpochEnd, Finished, Prog
 from napari_ectkd.models.checkpoint import read_info
 from napari_ectkd.training import keeping
 from napari_ectkd.training.config import TrainConfig
-from napari_ectkd.training.refit import lengthened, wants_all
+from napari_ectkd.training.defaults import wants_all
+from napari_ectkd.training.refit import lengthened
 
 ONCE_MORE = "once more, from all labels"
 

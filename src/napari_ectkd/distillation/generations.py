@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from napari_ectkd.distillation.config import DistillConfig
 from napari_ectkd.distillation.lessons import prepare_lesson, with_unlabeled
 from napari_ectkd.distillation.soft_labels import load_teacher
+from napari_ectkd.distillation.ways import HOW, MEMBERS, NETWORKS
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import EpochEnd, Finished, Noted, Progress
 from napari_ectkd.models.registry import first_that_takes
@@ -37,19 +38,7 @@ if TYPE_CHECKING:
     from napari_ectkd.runs import Run
     from napari_ectkd.training.batches import Material
 
-MEMBERS = 2
-"""Networks of each later generation, asked together."""
 _TEACHER = "teacher_val_accuracy"
-NETWORKS = ("compact_wide", "residual_small")
-"""Of the later generations: the first of these that takes the box."""
-HOW: dict[str, Any] = {
-    "temperature": 1.0,
-    "sharpen": 3.0,
-    "surest_share": 0.9,
-    "class_offsets": True,
-    "balance": 0.0,
-}
-"""The ways of `DistillConfig` in which a student passes its teacher, as measured."""
 
 
 def train(

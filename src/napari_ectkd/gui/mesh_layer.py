@@ -13,7 +13,7 @@ from napari_ectkd.gui.mesh_loader import MeshLoader
 from napari_ectkd.gui.meshes import meshes_within, place
 from napari_ectkd.gui.overlay import is_visible, shown_class
 from napari_ectkd.gui.palette import rgb
-from napari_ectkd.simulation.poses import rotations_of
+from napari_ectkd.simulation.orientations import rotations_of
 
 if TYPE_CHECKING:
     from napari.layers import Surface

@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QPushButton
 
 from napari_ectkd.distillation.config import GenerationConfig
-from napari_ectkd.distillation.generations import HOW, MEMBERS
+from napari_ectkd.distillation.ways import HOW, MEMBERS
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.gui.learn_panel import LearnPanel
 from napari_ectkd.gui.panel import folded
@@ -21,8 +21,8 @@ from napari_ectkd.training.defaults import (
     default_batch_size,
     default_epochs,
     steps_per_epoch,
+    wants_all,
 )
-from napari_ectkd.training.refit import wants_all
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ import torch
 
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import Noted
-from napari_ectkd.simulation.poses import random_rotations
+from napari_ectkd.simulation.orientations import random_rotations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from napari_ectkd.io.picks import NONE
-from napari_ectkd.simulation.poses import random_directions, random_rotations
+from napari_ectkd.simulation.orientations import random_directions, random_rotations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

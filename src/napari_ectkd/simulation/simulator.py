@@ -16,8 +16,9 @@ from napari_ectkd.simulation.noise import (
     padded,
     signal_variances,
 )
+from napari_ectkd.simulation.orientations import relion_angles
 from napari_ectkd.simulation.phantoms import phantoms
-from napari_ectkd.simulation.poses import Sampler, relion_angles
+from napari_ectkd.simulation.poses import Sampler
 from napari_ectkd.simulation.scenes import draw_scenes
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ import torch
 
 from napari_ectkd.errors import DataError
 from napari_ectkd.simulation.density import SHARE_OF_MAXIMUM
+from napari_ectkd.simulation.orientations import random_rotations
 from napari_ectkd.simulation.packing import Room, Shape
-from napari_ectkd.simulation.poses import Sampler, random_rotations
+from napari_ectkd.simulation.poses import Sampler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

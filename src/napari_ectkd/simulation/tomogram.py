@@ -21,8 +21,8 @@ from napari_ectkd.simulation.noise import (
     noise_variance,
     signal_variances,
 )
+from napari_ectkd.simulation.orientations import relion_angles
 from napari_ectkd.simulation.phantoms import phantoms
-from napari_ectkd.simulation.poses import relion_angles
 from napari_ectkd.simulation.specimen import Particle, Specimen
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from napari_ectkd.dataset.subtomograms import NO_TARGET
 from napari_ectkd.events import EpochEnd, Noted, Progress
 from napari_ectkd.io.atomic import atomic_path, make_folder
 from napari_ectkd.models.checkpoint import load_checkpoint, save_checkpoint
+from napari_ectkd.training.defaults import wants_all
 from napari_ectkd.training.loop import fit
 from napari_ectkd.training.workers import (
     Workers,
@@ -29,7 +29,7 @@ from napari_ectkd.training.workers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator
 
     from torch import nn
 
@@ -39,25 +39,6 @@ if TYPE_CHECKING:
     from napari_ectkd.training.batches import Material
     from napari_ectkd.training.config import TrainConfig
     from napari_ectkd.training.lesson import Lesson
-
-FEW = 50
-"""Labels of a class below which a fifth kept for validation is missed: the compact
-student lost 0.8 to 6.3 points with 20 (docs/training.md)."""
-
-
-def wants_all(config: TrainConfig, counts: Sequence[int]) -> bool:
-    """Return whether a model should learn once more, from all labels.
-
-    Parameters
-    ----------
-    config
-        Without a share for validation there is nothing more to learn from.
-    counts
-        Labels of each class.
-    """
-    if not config.validation_fraction:
-        return False
-    return median(counts) < FEW if config.refit is None else config.refit
 
 
 def is_wanted(material: Material, config: TrainConfig) -> bool:

@@ -10,7 +10,8 @@ from napari_ectkd.gui.mesh_form import MeshForm
 from napari_ectkd.gui.meshes import mesh_levels, meshes_within, place
 from napari_ectkd.io.picks import Picks
 from napari_ectkd.simulation.density import SHARE_OF_MAXIMUM, Density
-from napari_ectkd.simulation.poses import Sampler, random_rotations, relion_angles
+from napari_ectkd.simulation.orientations import random_rotations, relion_angles
+from napari_ectkd.simulation.poses import Sampler
 
 VOXEL_SIZE = 10.0
 
