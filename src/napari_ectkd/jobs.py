@@ -139,6 +139,11 @@ class JobFolder:
         if not (self._has_logged() and isinstance(self._last_event(), _LAST)):
             self.log(failed)
 
+    def log_last(self, event: Event) -> None:
+        """Append an event, unless it is the last one."""
+        if self._last_event() != event:
+            self.log(event)
+
     def _has_logged(self) -> bool:
         """Return whether there are events since the job was begun."""
         try:
@@ -248,17 +253,17 @@ class JobFolder:
     def is_elsewhere(self) -> bool:
         """Return whether another living process does the job.
 
-        A cluster's job that was begun anew, maybe on another machine, is the same one.
-        A run's processes were begun by another, which named itself.
+        A cluster's job that was begun anew on another machine is the same one. A run's
+        processes were begun by another, which named itself.
         """
         facts = self._facts()
-        slurm_job = facts.get("slurm_job")
-        if slurm_job and slurm_job == os.environ.get("SLURM_JOB_ID"):
-            return False
         # On two machines, or in two containers, processes may have the same number.
         is_here = facts.get("host", platform.node()) == platform.node()
         ours = (str(os.getpid()), os.environ.get(BEGUN_BY))
         is_ours = is_here and str(facts.get("pid")) in ours
+        slurm_job = facts.get("slurm_job")
+        if not is_here and slurm_job:
+            is_ours = slurm_job == os.environ.get("SLURM_JOB_ID")
         return self.is_running() and not is_ours
 
     def _end_last_line(self) -> None:

@@ -179,14 +179,7 @@ class Run(JobFolder):
         ------
         FileMissingError
             If the run finished, or saved nothing.
-        ConfigError
-            If it waits for a scheduler, which will go on with it.
         """
-        if self.is_waiting():
-            raise ConfigError(
-                f"{self.path} waits for a scheduler; to go on with it here, cancel it "
-                f"there first ({self.cancel_path})"
-            )
         if not self.can_resume():
             raise FileMissingError(
                 f"{self.path}: nothing to resume; the run finished, or had not come to "

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import signal
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,7 @@ from torch.distributed import HashStore
 
 from napari_ectkd.cli import learn_commands, worker
 from napari_ectkd.cli.drive import _signals_request
-from napari_ectkd.cli.submit import RunTask, Submission, _resources
+from napari_ectkd.cli.submit import RunTask, Submission, _resources, submit
 from napari_ectkd.dataset.config import DataConfig
 from napari_ectkd.distillation.config import GenerationConfig
 from napari_ectkd.errors import ConfigError
@@ -116,7 +117,8 @@ def test_different_gpus_compute_in_one_type(monkeypatch, ours, theirs, agreed):
 def test_processes_on_different_kinds_of_device_do_not_begin(monkeypatch):
     store = HashStore()
     store.set("ectkd-device-1", "cuda")
-    monkeypatch.setattr(workers, "rendezvous", lambda *_, **__: iter([(store, 0, 2)]))
+    module = sys.modules["torch.distributed.rendezvous"]
+    monkeypatch.setattr(module, "rendezvous", lambda *_, **__: iter([(store, 0, 2)]))
     with pytest.raises(ConfigError, match="compute on cpu and cuda: say on which"):
         workers._meet(torch.device("cpu"))
 
@@ -160,6 +162,14 @@ def test_a_job_that_a_cluster_begins_anew_elsewhere_is_the_same(tmp_path, monkey
     job.begin()
     job.log(Noted(text="at work"))
     facts = json.loads((tmp_path / "process.json").read_text())
+    # On the same machine a process that lives is another one.
+    import psutil
+
+    parent = psutil.Process(os.getppid())
+    here = facts | {"pid": parent.pid, "created": parent.create_time()}
+    (tmp_path / "process.json").write_text(json.dumps(here))
+    with pytest.raises(ConfigError, match="another process is at work"):
+        job.begin()
     elsewhere = json.dumps(facts | {"host": "another"})
     (tmp_path / "process.json").write_text(elsewhere)
     job.begin()
@@ -221,8 +231,39 @@ def test_a_cluster_s_task_that_fails_says_so_and_one_begun_anew_goes_on(
     assert [worker.RESUME in arguments for arguments in asked] == [False, True]
 
 
-def test_a_scheduler_that_is_none_leaves_the_gpus_visible():
-    assert _resources(Submission(submit="local", processes=2))["gpus_per_node"] == 2
+@pytest.mark.parametrize("ours", ["3", None])
+def test_a_scheduler_that_is_none_leaves_the_gpus_visible(tmp_path, monkeypatch, ours):
+    handed = []
+
+    class Executor:
+        def __init__(self, **_):
+            pass
+
+        def update_parameters(self, **_):
+            pass
+
+        def submit(self, task):
+            handed.append(task)
+            stdout = tmp_path / "out.txt"
+            return SimpleNamespace(job_id=1, paths=SimpleNamespace(stdout=stdout))
+
+    monkeypatch.setattr("submitit.AutoExecutor", Executor)
+    monkeypatch.setattr("submitit.JobEnvironment", lambda: SimpleNamespace(num_tasks=1))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if ours:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ours)
+    run = Run(tmp_path / "run")
+    run.create({"kind": "train"})
+    submit(run, Submission(submit="local"), is_resumed=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as submitit does
+    seen = []
+    monkeypatch.setattr(
+        worker, "main", lambda _: seen.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    )
+    again = handed[0].checkpoint().function
+    handed[0]()
+    again()
+    assert seen == [ours, ours]
     slurm = _resources(Submission(submit="slurm"))
     assert slurm["slurm_srun_args"] == ["--kill-on-bad-exit=1"]
 
@@ -265,3 +306,14 @@ def test_one_of_several_processes_ends_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert worker.main([missing]) == 2
     assert ended == [2]
+
+
+def test_a_run_may_go_on_on_another_device(tmp_path, monkeypatch):
+    monkeypatch.setattr(learn_commands, "_carry_out", lambda *_, **__: None)
+    run = Run(tmp_path / "run")
+    learn_commands.train(out=run.path, config=GenerationConfig(device="cuda"))
+    run.resume_path.touch()
+    learn_commands.train(
+        out=run.path, config=GenerationConfig(device="cpu"), resume=True
+    )
+    assert run.config()["config"]["device"] == "cpu"

@@ -42,12 +42,18 @@ def kept_settings(run: Run, kind: str) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If it is the run of another command, or has finished.
+        If it is the run of another command, has finished, or waits for a scheduler,
+        which will go on with it.
     """
     kept = run.config()
     if kept.get("kind") != kind:
         raise ConfigError(
             f"{run.path} is a run of `ectkd {kept.get('kind')}`; resume it with that"
+        )
+    if run.is_waiting():
+        raise ConfigError(
+            f"{run.path} waits for a scheduler; to go on with it here, cancel it there "
+            f"first ({run.cancel_path})"
         )
     # Before the log is written to: a finished run stays finished.
     run.check_resumable()

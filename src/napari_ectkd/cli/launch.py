@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 PATIENCE = 120.0
 """Seconds after which processes that were asked to stop are ended."""
 _INTERVAL = 0.2
+_GOODBYE = 5.0
+"""Seconds for processes that have come to an end, or are about to."""
 _TAIL = 2000
 
 
@@ -64,9 +66,10 @@ def _follow(run: Run, n: int, is_resumed: bool, cancel: Cancel) -> Iterator[Even
             env={**os.environ, **_threads(n), BEGUN_BY: str(os.getpid())},
             start_new_session=True,  # Ctrl+C is ours: it asks, and they end in order
         )
+        failed: Failed | None = None
+        patience = PATIENCE
         try:
             has_ended = False
-            patience = PATIENCE
             while not has_ended:
                 has_ended = process.poll() is not None
                 if cancel.is_requested:
@@ -74,19 +77,38 @@ def _follow(run: Run, n: int, is_resumed: bool, cancel: Cancel) -> Iterator[Even
                 if run.cancel_path.exists():
                     patience -= _INTERVAL
                 if patience < 0:
-                    process.terminate()  # they may be waiting for each other
+                    break  # they may be waiting for each other
                 for number, event in enumerate(run.events()):
                     if number >= n_before:
                         n_before = number + 1
+                        failed = event if isinstance(event, Failed) else None
                         _check(event)
                         yield event
                 time.sleep(0 if has_ended else _INTERVAL)
         finally:
-            if process.poll() is None:
-                process.terminate()
-            process.wait()
+            _end(process)
+            if failed is not None:  # what the others said as they ended is no reason
+                run.log_last(failed)
     tail = said.read_bytes()[-_TAIL:].decode(errors="replace")
-    raise RuntimeError(f"the processes stopped and did not say why:\n{tail}")
+    if patience < 0:
+        run.log_last(Cancelled())
+        raise CancelledError("cancelled")
+    failed = Failed(message="the processes stopped and did not say why", details=tail)
+    run.log_failure(failed)
+    raise RuntimeError(f"{failed.message}:\n{tail}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for torchrun, which may be about to end, then ask it to, once.
+
+    It asks its processes, and kills them after half a minute. Asked again it would end
+    before that.
+    """
+    try:
+        process.wait(_GOODBYE)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        process.wait()
 
 
 def _check(event: Event) -> None:

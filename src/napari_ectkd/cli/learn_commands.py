@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ from napari_ectkd.distillation.config import (
 )
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import Finished
+from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.runs import Run
 from napari_ectkd.training.config import SuspectConfig
 
@@ -51,13 +53,15 @@ def train(
     Parameters
     ----------
     resume
-        Go on with the run in --out where it stopped, by its own settings, in as many
-        processes or on the same cluster unless something else is said.
+        Go on with the run in --out where it stopped, by its own settings, on the same
+        device, in as many processes or on the same cluster unless something else is
+        said.
     """
     run = Run(out)
     if resume:
         _check_resumed(data, config)
         where = _where(run, kept_settings(run, "train"), where)
+        _move(run, config)
     elif config.generations != GenerationConfig().generations and not config.unlabeled:
         raise ConfigError("--generations is for teachers that learn from --unlabeled")
     else:
@@ -85,8 +89,9 @@ def distill(
     Parameters
     ----------
     resume
-        Go on with the run in --out where it stopped, by its own settings, in as many
-        processes or on the same cluster unless something else is said.
+        Go on with the run in --out where it stopped, by its own settings, on the same
+        device, in as many processes or on the same cluster unless something else is
+        said.
     """
     run = Run(out)
     teachers = [path.resolve() for path in teacher]
@@ -96,6 +101,7 @@ def distill(
         where = _where(run, kept, where)
         if "search" in kept:
             _check_search(where)
+        _move(run, config)
     elif not teachers:
         raise ConfigError("no teacher to learn from; name its run (--teacher RUN)")
     else:
@@ -156,13 +162,27 @@ def _check(data: DataConfig, config: TrainConfig, where: Submission) -> None:
 
 
 def _check_resumed(*settings: BaseModel) -> None:
-    """Raise `ConfigError` if a setting is given to a run that has its own."""
-    said = sorted(name for some in settings for name in some.model_fields_set)
+    """Raise `ConfigError` if a setting is given to a run that has its own.
+
+    Where it computes may change: a GPU may be gone.
+    """
+    found = {name for some in settings for name in some.model_fields_set}
+    said = sorted(found - {"device"})
     if said:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in said)
         raise ConfigError(
             f"{names}: a run goes on by its own settings; start another one with these"
         )
+
+
+def _move(run: Run, config: TrainConfig) -> None:
+    """Have a run go on on another device, if one is named."""
+    if "device" not in config.model_fields_set:
+        return
+    kept = run.config()
+    kept["config"]["device"] = config.device
+    with atomic_path(run.config_path) as temporary:
+        temporary.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 def _check_search(where: Submission) -> None:

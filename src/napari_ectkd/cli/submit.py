@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
 
+_GPUS = "CUDA_VISIBLE_DEVICES"
+
+
 class Submission(BaseModel, frozen=True, extra="forbid"):
     """Where a run is carried out, and with what."""
 
@@ -79,11 +82,19 @@ class RunTask:
         The run's folder, which all machines must see.
     is_resumed
         Whether to go on with its saved state.
+    environment
+        Variables to set anew: submitit hides GPUs from a job without a scheduler.
     """
 
-    def __init__(self, path: str, is_resumed: bool) -> None:
+    def __init__(
+        self,
+        path: str,
+        is_resumed: bool,
+        environment: dict[str, str | None] | None = None,
+    ) -> None:
         self.path = path
         self.is_resumed = is_resumed
+        self.environment = environment or {}
 
     def __call__(self) -> int:
         """Carry out the run; return its exit code."""
@@ -92,6 +103,10 @@ class RunTask:
 
         from napari_ectkd.cli import worker
 
+        for name, value in self.environment.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
         # What the submitting machine had idle, its environment says here too.
         if cores := os.environ.get("SLURM_CPUS_PER_TASK"):
             os.environ["OMP_NUM_THREADS"] = cores
@@ -112,7 +127,8 @@ class RunTask:
         """Return what the scheduler starts again after a time limit or preemption."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(RunTask(self.path, Run(self.path).can_resume()))
+        can_resume = Run(self.path).can_resume()
+        return DelayedSubmission(RunTask(self.path, can_resume, self.environment))
 
 
 def submit(run: Run, submission: Submission, *, is_resumed: bool) -> dict[str, Any]:
@@ -140,7 +156,10 @@ def submit(run: Run, submission: Submission, *, is_resumed: bool) -> dict[str, A
             folder=path / "queue", cluster=submission.submit
         )
         executor.update_parameters(name=path.name, **_resources(submission))
-        job = executor.submit(RunTask(str(path), is_resumed))
+        environment = {}
+        if submission.submit == "local":
+            environment[_GPUS] = os.environ.get(_GPUS)
+        job = executor.submit(RunTask(str(path), is_resumed, environment))
     except (RuntimeError, OSError) as error:
         run.queue_path.unlink(missing_ok=True)
         hint = "; --gpus 0 asks for none" if "gres" in str(error) else ""
@@ -169,9 +188,6 @@ def _resources(submission: Submission) -> dict[str, Any]:
         "nodes": submission.nodes,
         "tasks_per_node": submission.processes,
     }
-    if submission.submit == "local":
-        # Else submitit hides the GPUs; one that is not there does no harm.
-        found["gpus_per_node"] = submission.processes
     if submission.submit == "slurm":
         found["cpus_per_task"] = submission.cores
         found["mem_gb"] = submission.memory_gib

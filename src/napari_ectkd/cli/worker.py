@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from napari_ectkd.events import Event
 
+_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
 RESUME = "--resume"
 QUEUED = "--queued"
 
@@ -77,7 +78,9 @@ def _take_part(run: Run, is_resumed: bool) -> None:
         run.log_failure(Failed(message=str(error)))
         raise
     except Exception as error:
-        run.log_failure(Failed(message=str(error), details=traceback.format_exc()))
+        # Who lost the others knows of nothing that went wrong.
+        if not any(text in str(error) for text in _LOST):
+            run.log_failure(Failed(message=str(error), details=traceback.format_exc()))
         raise
 
 

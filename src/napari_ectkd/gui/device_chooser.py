@@ -21,7 +21,7 @@ _SECONDS_BETWEEN_ASKING = 60.0
 _LONGEST_ANSWER = 120.0
 """Seconds; of a GPU that is broken the driver may never answer."""
 _LIST_DEVICES = (
-    "import json; from napari_ectkd.devices import list_devices; "
+    "import json; from napari_ectkd.devices.choice import list_devices; "
     "print(json.dumps([vars(device) for device in list_devices()]))"
 )
 

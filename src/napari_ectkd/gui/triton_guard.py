@@ -10,7 +10,8 @@ without: only `torch.compile` on a GPU needs it, and we compile in other process
 from __future__ import annotations
 
 import sys
-from importlib.abc import MetaPathFinder
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,27 +23,39 @@ _MAPS = Path("/proc/self/maps")
 
 
 class TritonGuard(MetaPathFinder):
-    """Refuses to find Triton while another LLVM is loaded."""
+    """Finds a Triton that cannot be imported while another LLVM is loaded.
+
+    That it is there may be asked: torch does as it begins with CUDA.
+    """
 
     def find_spec(
         self,
         fullname: str,
         _path: Sequence[str] | None,
         _target: ModuleType | None = None,
-    ) -> None:
-        """Leave all modules to the other finders.
+    ) -> ModuleSpec | None:
+        """Return a spec of Triton where it would end the process, else nothing."""
+        if fullname == "triton" and has_other_llvm():
+            return ModuleSpec(fullname, _Refusal())
+        return None
+
+
+class _Refusal(Loader):
+    """Loads nothing."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Say why.
 
         Raises
         ------
         ModuleNotFoundError
-            Of Triton, where it would end the process.
+            In any case.
         """
-        if fullname == "triton" and has_other_llvm():
-            raise ModuleNotFoundError(
-                "Triton is not loaded: its LLVM and that of Mesa's OpenGL, which is "
-                "loaded already, do not go together",
-                name=fullname,
-            )
+        raise ModuleNotFoundError(
+            "Triton is not loaded: its LLVM and that of Mesa's OpenGL, which is loaded "
+            "already, do not go together",
+            name=module.__name__,
+        )
 
 
 def keep_triton_out() -> None:

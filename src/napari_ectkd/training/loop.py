@@ -106,6 +106,7 @@ def fit(
         yield Noted(text=f"in float32: {info.box} voxels are too few for bfloat16 here")
     workers = Workers.join(device)
     dtype = workers.agreed(dtype)
+    is_resumed = workers.first_s(is_resumed)
     if min(n_training, config.batch_size) < workers.n:
         raise ConfigError(
             f"{min(n_training, config.batch_size)} subtomograms in a batch cannot be "

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import distributed
-from torch.distributed.rendezvous import rendezvous
 
 from napari_ectkd.devices.choice import choose_device
 from napari_ectkd.errors import ConfigError
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MEETING = timedelta(minutes=20)
+"""How long a process waits until the others have come as far as to the first step."""
 PATIENCE = timedelta(hours=2)
 """How long a process waits for the others: the first one validates alone."""
 
@@ -138,7 +139,9 @@ def _meet(device: torch.device) -> None:
     ConfigError
         If some compute on GPUs and others don't.
     """
-    store, rank, n = next(iter(rendezvous("env://", timeout=PATIENCE)))
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, n = next(iter(rendezvous("env://", timeout=MEETING)))
     store.set(f"ectkd-device-{rank}", device.type)
     kinds = {store.get(f"ectkd-device-{other}").decode() for other in range(n)}
     if len(kinds) > 1:
@@ -159,7 +162,7 @@ def leave_workers() -> None:
 
     Not after an error: while others wait for this one, NCCL would wait for them.
     """
-    if distributed.is_initialized():
+    if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(torch.zeros(1))  # the first to go takes the store along
         distributed.destroy_process_group()
 
@@ -181,7 +184,9 @@ def choose_worker_device(name: str) -> torch.device:
     # are not even looked at, which would take some of their memory.
     n_gpus = torch.cuda.device_count()
     n_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if n_here > n_gpus and "TORCHELASTIC_RUN_ID" in os.environ:
+    is_of_slurm = "SLURM_PROCID" in os.environ
+    is_of_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    if n_here > n_gpus and (is_of_torchrun or not is_of_slurm):
         raise ConfigError(
             f"{n_here} processes, but {n_gpus} GPUs: each takes one (--processes "
             f"{n_gpus}), or all compute on the processor (--device cpu)"
