@@ -125,6 +125,16 @@ class Run(JobFolder):
             )
         make_folder(self.path)
         self.environment_path.unlink(missing_ok=True)  # of a run that saved nothing
+        self.keep_config(config)
+
+    def keep_config(self, config: dict[str, Any]) -> None:
+        """Write the settings (JSON values).
+
+        Raises
+        ------
+        WriteError
+            If they cannot be written.
+        """
         with atomic_path(self.config_path) as temporary:
             temporary.write_text(json.dumps(config, indent=1) + "\n")
 

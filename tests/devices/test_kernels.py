@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from torch import nn
 
 from napari_ectkd.devices import kernels
 from napari_ectkd.devices.choice import choose_device
-from napari_ectkd.devices.kernels import Trial, check_kernels, layout_of, try_kernels
+from napari_ectkd.devices.kernels import Trial, kernel_problem, layout_of, try_kernels
 from napari_ectkd.errors import ConfigError, DeviceWarning
 
 CPU, MPS = torch.device("cpu"), torch.device("mps")
@@ -15,9 +16,9 @@ CPU, MPS = torch.device("cpu"), torch.device("mps")
 @pytest.fixture(autouse=True)
 def forgetful():
     """Each test asks anew."""
-    kernels._problem.cache_clear()
+    kernels.kernel_problem.cache_clear()
     yield
-    kernels._problem.cache_clear()
+    kernels.kernel_problem.cache_clear()
 
 
 @pytest.fixture
@@ -39,14 +40,13 @@ def test_the_processor_is_right_and_nothing_else_is_changed():
     assert trial.difference < 1e-3
     assert trial.seconds > 0
     assert torch.equal(torch.get_rng_state(), before)
-    check_kernels(CPU)
+    assert kernel_problem(CPU) == ""
 
 
 @pytest.mark.usefixtures("wrong")
 def test_a_device_that_is_silently_wrong_is_found():
     assert try_kernels(CPU).difference > 0.5
-    with pytest.raises(ConfigError, match=r"network is wrong by .*--device cpu"):
-        check_kernels(CPU)
+    assert "a small network is wrong by" in kernel_problem(CPU)
 
 
 def test_a_gradient_that_is_no_number_is_not_right(monkeypatch):
@@ -64,8 +64,7 @@ def test_a_kernel_that_fails_is_said(monkeypatch):
         raise NotImplementedError("no conv3d on MPS\nlong trace")
 
     monkeypatch.setattr(kernels, "try_kernels", fail)
-    with pytest.raises(ConfigError, match=r"no use: .*operator is missing .*no conv3d"):
-        check_kernels(MPS)
+    assert re.search("operator is missing .*no conv3d", kernel_problem(MPS))
 
 
 def test_apple_s_gpus_are_only_taken_where_they_are_right(monkeypatch):
@@ -75,7 +74,7 @@ def test_apple_s_gpus_are_only_taken_where_they_are_right(monkeypatch):
     monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 2**30)
     monkeypatch.setattr(kernels, "try_kernels", lambda _: Trial(0.001, 1))
     assert choose_device("auto") == choose_device("mps") == MPS
-    kernels._problem.cache_clear()
+    kernels.kernel_problem.cache_clear()
     monkeypatch.setattr(kernels, "try_kernels", lambda _: Trial(0.9, 1))
     with pytest.warns(DeviceWarning, match="mps is of no use: .* wrong by 90%"):
         assert choose_device("auto") == CPU

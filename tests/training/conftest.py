@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from napari_ectkd.dataset.config import DataConfig
@@ -84,3 +87,13 @@ def learn(tmp_path, phantoms):
         return stream, run
 
     return start
+
+
+def stopped(learn, name, **settings):
+    """Stop a run once it has saved a state; return it, and how it stands."""
+    stream, run = learn(name, **settings)
+    while not run.resume_path.exists():
+        next(stream)
+    stream.close()
+    with safe_open(run.resume_path, framework="pt") as file:
+        return run, json.loads(file.metadata()["facts"])

@@ -1,13 +1,11 @@
 """Training on a GPU: a real one where there is one, a pretended one elsewhere."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 from tests.a_gpu import MIXED_DEVICES, a_gpu
+from tests.training.conftest import stopped
 from torch import nn
 
 from napari_ectkd.devices.kernels import try_kernels
@@ -126,12 +124,7 @@ def test_a_run_that_is_resumed_ends_as_one_never_interrupted(learn, gpu):
     settings |= {"batch_size": 4, "validation_fraction": 0, "device": gpu.device.type}
     stream, whole = learn("whole", **settings)
     list(stream)
-    stream, part = learn("part", **settings)
-    while not part.resume_path.exists():
-        next(stream)
-    stream.close()
-    with safe_open(part.resume_path, framework="pt") as file:
-        standing = json.loads(file.metadata()["facts"])
+    part, standing = stopped(learn, "part", **settings)
     assert standing["loss_scale"]["scale"] > 1
     stream, _ = learn("part", is_resumed=True, **settings)
     list(stream)

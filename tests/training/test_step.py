@@ -1,14 +1,13 @@
 """Memory that runs out, half precision, and batches in parts."""
 
-import json
 from contextlib import nullcontext
 from threading import Event
 
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
+from tests.training.conftest import stopped
 from torch import nn
 from torch.nn import functional
 
@@ -295,12 +294,7 @@ def test_in_float16_too_a_resumed_run_ends_as_one_never_interrupted(greedy, lear
     settings |= {"batch_size": 4, "validation_fraction": 0}
     stream, whole = learn("whole", **settings)
     list(stream)
-    stream, part = learn("part", **settings)
-    while not part.resume_path.exists():
-        next(stream)
-    stream.close()
-    with safe_open(part.resume_path, framework="pt") as file:
-        standing = json.loads(file.metadata()["facts"])
+    part, standing = stopped(learn, "part", **settings)
     assert standing["loss_scale"]["_growth_tracker"] > 0
     stream, _ = learn("part", is_resumed=True, **settings)
     list(stream)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +24,6 @@ from napari_ectkd.distillation.config import (
 )
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.events import Finished
-from napari_ectkd.io.atomic import atomic_path
 from napari_ectkd.runs import Run
 from napari_ectkd.training.config import SuspectConfig
 
@@ -181,8 +179,7 @@ def _move(run: Run, config: TrainConfig) -> None:
         return
     kept = run.config()
     kept["config"]["device"] = config.device
-    with atomic_path(run.config_path) as temporary:
-        temporary.write_text(json.dumps(kept, indent=1) + "\n")
+    run.keep_config(kept)
 
 
 def _check_search(where: Submission) -> None:

@@ -105,7 +105,10 @@ def choose_device(name: str) -> torch.device:
             f"no device {name!r} on this machine; it has {known} (`ectkd doctor` says "
             "why a GPU may be missing)"
         )
-    return _checked(torch.device(name))
+    device = torch.device(name)
+    if problem := _problem(device):
+        raise ConfigError(f"{problem}, or compute on the processor (--device cpu)")
+    return device
 
 
 def _gpus() -> list[str]:
@@ -124,18 +127,20 @@ def _fastest_device(gpus: list[str]) -> torch.device:
 
     if not gpus:
         return torch.device("cpu")
-    try:
-        return _checked(torch.device(gpus[0]))
-    except ConfigError as error:
-        warnings.warn(str(error), DeviceWarning, stacklevel=4)
+    device = torch.device(gpus[0])
+    if problem := _problem(device):
+        text = f"{problem}; the processor computes instead"
+        warnings.warn(text, DeviceWarning, stacklevel=3)
         return torch.device("cpu")
+    return device
 
 
-def _checked(device: torch.device) -> torch.device:
-    """Return a GPU that has proved to compute rightly."""
-    from napari_ectkd.devices.kernels import check_kernels
+def _problem(device: torch.device) -> str:
+    """Return why a GPU is not to be computed on; nothing if it proved to be right."""
+    from napari_ectkd.devices.kernels import kernel_problem
 
-    check_kernels(device)
+    if problem := kernel_problem(device):
+        return f"{device} is of no use: {problem}. See `ectkd doctor`"
     if device.type == "cuda":
         stay_in_its_memory(device)
-    return device
+    return ""

@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from napari_ectkd.devices.cuda import ask_cuda, explain_error
-from napari_ectkd.errors import ConfigError
 
 TOLERANCE = 0.1
 """Of a gradient, relative. GPUs multiply in TF32, with 10 bits; where a kernel is
@@ -70,24 +69,9 @@ def try_kernels(device: torch.device) -> Trial:
     return Trial(max(differences) if is_whole else float("nan"), seconds)
 
 
-def check_kernels(device: torch.device) -> None:
-    """Raise if the small network fails on a device, or comes out wrong.
-
-    Raises
-    ------
-    ConfigError
-        With what to do about it.
-    """
-    problem = _problem(device)
-    if problem:
-        raise ConfigError(
-            f"{device} is of no use: {problem}. Compute on the processor (--device "
-            "cpu); `ectkd doctor` looks again"
-        )
-
-
 @cache
-def _problem(device: torch.device) -> str:
+def kernel_problem(device: torch.device) -> str:
+    """Return why the small network fails or is wrong on a device, or nothing."""
     try:
         trial = try_kernels(device)
     except (RuntimeError, NotImplementedError, TypeError) as error:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
+T = TypeVar("T")
 
 _NO_MEMORY = (
     *("out of memory", "can't allocate memory", "not enough memory"),
@@ -53,6 +56,20 @@ def free_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+def if_it_fits(device: torch.device, call: Callable[[], T]) -> T | None:
+    """Return what a call returns; None if it runs out of memory, which is freed then.
+
+    The traceback of an error holds on to the tensors on its way: here it is over.
+    """
+    try:
+        return call()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    free_memory(device)
+    return None
 
 
 @cache

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from napari_ectkd.devices.kernels import layout_of
-from napari_ectkd.devices.memory import free_memory, is_out_of_memory
+from napari_ectkd.devices.memory import if_it_fits
 from napari_ectkd.models.inference import half_of, to_device
 from napari_ectkd.models.registry import build_model
 
@@ -73,13 +73,11 @@ def time_models(
     """
     ready = [to_device(m.eval(), device) for m in models]
     while True:
-        try:
-            return _times(ready, box_px, device, batch_size, rounds, dtype)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
+        times = partial(_times, ready, box_px, device, batch_size, rounds, dtype)
+        found = if_it_fits(device, times)
+        if found is not None:
+            return found
         batch_size = half_of(batch_size)
-        free_memory(device)
 
 
 def _times(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from napari_ectkd.dataset.augment import IDENTITY, rotate
 from napari_ectkd.devices.kernels import layout_of
-from napari_ectkd.devices.memory import free_memory, is_out_of_memory
+from napari_ectkd.devices.memory import if_it_fits
 from napari_ectkd.errors import DataError
 from napari_ectkd.events import Noted, Progress
 
@@ -97,15 +98,9 @@ def infer_logits(
     while done < len(index):
         cancel.check()
         batch = read(index[done : done + batch_size])
-        total = None
-        try:
-            total = _total(model, batch, views, device, dtype)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        if total is None:  # outside of `except`, whose traceback holds the tensors
+        total = if_it_fits(device, partial(_total, model, batch, views, device, dtype))
+        if total is None:
             batch_size = half_of(len(batch))
-            free_memory(device)
             yield Noted(
                 text=f"out of memory with {len(batch)} subtomograms at once: the rest "
                 f"are classified {batch_size} at once",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from napari_ectkd.devices.choice import choose_device
-from napari_ectkd.devices.memory import free_memory, is_out_of_memory
+from napari_ectkd.devices.memory import if_it_fits
 from napari_ectkd.errors import ConfigError, DataError
 from napari_ectkd.events import Noted, Progress
 from napari_ectkd.io.picks import Picks
@@ -112,17 +113,10 @@ def _pick_blobs(
             (max(a - margin, 0), min(b + margin, n))
             for (a, b), n in zip(spans, shape, strict=True)
         )
-        result = None
-        try:
-            result = _centered_peaks(
-                blobs.response(tomogram, wider, device), wider, spans, least, radius
-            )
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or _is_small(spans):
-                raise
-        if result is None:  # outside of `except`, whose traceback holds the tensors
+        search = partial(_search, tomogram, blobs, wider, spans, least, radius, device)
+        result = search() if _is_small(spans) else if_it_fits(device, search)
+        if result is None:
             waiting.extendleft(reversed(_halves(spans)))
-            free_memory(device)
             if not is_short:
                 yield Noted(text="not enough memory: going on with smaller tiles")
             is_short = True
@@ -188,17 +182,20 @@ def _halves(spans: tuple[Span, Span, Span]) -> list[tuple[Span, Span, Span]]:
     ]
 
 
-def _centered_peaks(
-    response: Tensor,
+def _search(
+    tomogram: Tomogram,
+    blobs: BlobFilter,
     wider: tuple[Span, ...],
     spans: tuple[Span, ...],
     least: float,
     radius: float,
+    device: torch.device,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return positions `(m, 3)` in samples of the tomogram, and heights of the peaks.
 
     Peaks are those in `spans`, and lie where the region around them has its center.
     """
+    response = blobs.response(tomogram, wider, device)
     peaks = _peaks(response, wider, spans, least)
     samples = centered(response, refined(response, peaks), radius).cpu().numpy()
     heights = response[tuple(peaks.T)].cpu().numpy()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from napari_ectkd.dataset.normalize import normalize_each
-from napari_ectkd.devices.memory import free_memory, is_out_of_memory
+from napari_ectkd.devices.memory import if_it_fits
 from napari_ectkd.errors import ConfigError
 from napari_ectkd.models.folding import folded
 from napari_ectkd.models.inference import half_of, to_device, to_volumes
@@ -160,29 +161,19 @@ class PatchScorer:
             patches = boxes[tuple(batch.T)].numpy()
             if self._is_each:
                 patches = normalize_each(patches)
-            scores = self._score(patches)
+            scores = if_it_fits(self._device, partial(self._score, patches))
             if scores is None:
                 # Smaller tiles would not help: they hold more boxes than a batch.
                 self._batch = half_of(len(batch))
-                free_memory(self._device)
                 continue
             parts.append(scores)
             done += len(batch)
         return torch.cat(parts).T.reshape(-1, *shape)
 
-    def _score(self, patches: NDArray[np.float32]) -> Tensor | None:
-        """Return the logits `(b, k)` of some boxes, None if memory is short."""
+    def _score(self, patches: NDArray[np.float32]) -> Tensor:
         kind = self._device.type
-        try:
-            with (
-                torch.inference_mode(),
-                torch.autocast(
-                    kind, dtype=self._dtype, enabled=self._dtype is not None
-                ),
-            ):
-                scores: Tensor = self._model(to_volumes(patches, self._device)).float()
-                return scores
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return None
+        with (
+            torch.inference_mode(),
+            torch.autocast(kind, dtype=self._dtype, enabled=self._dtype is not None),
+        ):
+            return self._model(to_volumes(patches, self._device)).float()  # type: ignore[no-any-return]
