@@ -16,9 +16,10 @@ T = TypeVar("T")
 _NO_MEMORY = (
     *("out of memory", "can't allocate memory", "not enough memory"),
     *("ALLOC_FAILED", "Invalid buffer size", "unable to find an engine to execute"),
+    *("could not create a primitive", "could not create a memory"),
 )
 """What torch, CUDA's libraries and Metal say of it, each in another kind of error.
-Where memory is short cuDNN finds no way to compute."""
+Where memory is short cuDNN, and oneDNN on a processor, find no way to compute."""
 
 
 def used_memory(device: torch.device) -> int:
@@ -56,6 +57,14 @@ def free_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+    elif sys.platform == "linux":
+        # glibc keeps it, as `environment.ALLOCATOR` has it do, where the code that
+        # oneDNN makes for each shape finds no room; other libraries have no such call.
+        import ctypes
+
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def if_it_fits(device: torch.device, call: Callable[[], T]) -> T | None:
